@@ -1,0 +1,3 @@
+from llava_mole import _torchvision
+
+_torchvision.ensure_importable()

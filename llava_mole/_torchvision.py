@@ -1,0 +1,32 @@
+"""Makes ``import torchvision`` work beside a CPU build of torch.
+
+The package index has only CUDA builds of torchvision. Beside a CPU-only torch their C++ library
+cannot load, and torchvision's Python code then dies at import because it registers fake kernels for
+operators that were never defined. open_clip, timm and transformers all import torchvision, none of
+them needs its C++ operators here. On that very error the missing schemas are declared (without
+kernels, so calling one still fails clearly) and torchvision is imported again.
+"""
+
+import sys
+
+import torch
+
+_MISSING = "torchvision::nms does not exist"
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_library = None  # torch forgets the schemas when the Library object is collected
+
+
+def ensure_importable() -> None:
+    """Imports torchvision, declaring ``nms`` and ``qnms`` first where its C++ library can't load."""
+    global _library
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if _MISSING not in str(error):
+            raise
+        for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            _library.define(operator + _SCHEMA)
+        import torchvision  # noqa: F401

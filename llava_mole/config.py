@@ -1,0 +1,189 @@
+"""YAML files into typed dataclasses: one level of inheritance, dotted overrides, exact errors.
+
+A config file may name others it builds on::
+
+    base: [llava_1_5_7b.yaml]      # relative to this file; a base has no base of its own
+    train:
+      learning_rate: 2.0e-5
+
+Mappings merge key by key, anything else replaces what the base said; later files win, and
+``train.learning_rate=1e-4`` given to :func:`load` as an override wins over all files. Every key
+must be a field of the dataclass it lands in; an unknown key is an error that names the file, the
+line and the nearest field.
+"""
+
+import dataclasses
+import difflib
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+Config = TypeVar("Config")
+
+
+class ConfigError(ValueError):
+    """A config file or override that can't be used; the message names file, line, key, remedy."""
+
+
+def load(cls: type[Config], path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads ``path`` and what it builds on into an instance of the dataclass ``cls``.
+
+    Args:
+        cls: a dataclass, nested as deep as wanted; fields without default are required.
+        path: a YAML file.
+        overrides: ``dotted.key=value``, the value written as YAML.
+
+    Raises:
+        ConfigError: missing or malformed file, unknown key, wrong type, missing field.
+    """
+    values, places = _read_with_bases(Path(path))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(part for part in key.split(".")):
+            raise ConfigError(f"override {override!r}: write it as dotted.key=value")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from None
+        _merge(values, _nest(key.split("."), value))
+        places[key] = f"override {override!r}"
+    return _instantiate(cls, values, places, str(path))
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], origin: str) -> Config:
+    """Validates plain ``values`` into ``cls``; ``origin`` names them in errors."""
+    return _instantiate(cls, values, {}, origin)
+
+
+def dump(instance: Any, path: str | Path) -> None:
+    """Writes a dataclass as YAML that :func:`load` reads back, replacing ``path`` in one step."""
+    path = Path(path)
+    values = TypeAdapter(type(instance)).dump_python(instance, mode="json")
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True)
+    os.chmod(partial, 0o644)
+    os.replace(partial, path)
+
+
+def _instantiate(cls, values, places, origin):
+    for key, names in _unknown_keys(cls, values):
+        near = difflib.get_close_matches(key.split(".")[-1], names, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+        raise ConfigError(f"{_place(key, places, origin)}: unknown key {key!r}; {remedy}")
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{_place(key, places, origin)}: {key or 'config'}: {message}{given}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _read_with_bases(path: Path) -> tuple[dict, dict[str, str]]:
+    values, places = _read(path)
+    bases = values.pop("base", None) or []
+    merged: dict = {}
+    merged_places: dict[str, str] = {}
+    for name in [bases] if isinstance(bases, str) else bases:
+        base_path = path.parent / name
+        base_values, base_places = _read(base_path)
+        if "base" in base_values:
+            raise ConfigError(
+                f"{base_places['base']}: a base can't have a base of its own; "
+                f"list both files under 'base' in {path}"
+            )
+        _merge(merged, base_values)
+        merged_places.update(base_places)
+    _merge(merged, values)
+    merged_places.update(places)
+    return merged, merged_places
+
+
+def _read(path: Path) -> tuple[dict, dict[str, str]]:
+    """A file's values, and ``file:line`` for each of its dotted keys."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give the path of a YAML config") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values at the top")
+    return values, dict(_lines(node, (), path))
+
+
+def _lines(node: yaml.Node, prefix: tuple[str, ...], path: Path) -> Iterator[tuple[str, str]]:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key_node, value_node in node.value:
+            key = (*prefix, str(key_node.value))
+            line = f"{path}:{key_node.start_mark.line + 1}"
+            if key in seen:
+                raise ConfigError(f"{line}: key {'.'.join(key)!r} is given twice")
+            seen.add(key)
+            yield ".".join(key), line
+            yield from _lines(value_node, key, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _lines(item, (*prefix, str(index)), path)
+
+
+def _place(key: str, places: Mapping[str, str], origin: str) -> str:
+    """Where ``key`` or the nearest part above it was written."""
+    parts = key.split(".")
+    while parts:
+        if ".".join(parts) in places:
+            return places[".".join(parts)]
+        parts.pop()
+    return origin
+
+
+def _nest(parts: Sequence[str], value: Any) -> dict:
+    for part in reversed(parts):
+        value = {part: value}
+    return value
+
+
+def _merge(into: dict, values: Mapping) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _unknown_keys(annotation: Any, value: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Dotted keys of ``value`` that no dataclass field takes, with the names it could have been."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            if dataclasses.is_dataclass(option) or typing.get_origin(option) in (dict, list, tuple):
+                yield from _unknown_keys(option, value, prefix)
+    elif dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(annotation)
+        names = [field.name for field in dataclasses.fields(annotation) if field.init]
+        for key, item in value.items():
+            if key not in names:
+                yield f"{prefix}{key}", names
+            else:
+                yield from _unknown_keys(hints[key], item, f"{prefix}{key}.")
+    elif origin is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unknown_keys(arguments[1], item, f"{prefix}{key}.")
+    elif origin in (list, tuple) and isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _unknown_keys(arguments[0], item, f"{prefix}{index}.")

@@ -1,0 +1,1 @@
+"""The model: open_clip tower, processor and templates, build, load, freeze."""

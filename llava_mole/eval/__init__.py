@@ -1,0 +1,1 @@
+"""Scoring: metrics, and the runner that asks a model a set's questions."""

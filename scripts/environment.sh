@@ -23,7 +23,7 @@ install_into_venv() {
     }
     [[ -x "$VENV/bin/python" ]] || "$PYTHON" -m venv "$VENV"
     echo "installing into $VENV (about two minutes the first time)"
-    local pip=("$VENV/bin/python" -m pip install --disable-pip-version-check --quiet
+    local pip=("$VENV/bin/python" -m pip install --disable-pip-version-check
         --progress-bar on --constraint scripts/constraints.txt)
     "${pip[@]}" torch torchvision
     "${pip[@]}" --editable ".[$extras]"

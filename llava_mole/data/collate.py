@@ -1,0 +1,118 @@
+"""Samples to a micro-batch: padded rows, or several samples packed into one row.
+
+Both give the same keys: what the model's forward takes (``input_ids``; ``attention_mask`` or
+``position_ids``; ``pixel_values``), and what the loss takes. Only positions whose next token is a
+target need logits: ``logits_to_keep`` holds those positions, and ``targets`` the next tokens'
+ids there. The model is never given ``labels``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+
+from llava_mole.data.encode import IGNORE_INDEX, Encoded
+
+
+class Sample(TypedDict, total=False):
+    """What `MixtureDataset` gives for one record.
+
+    ``pixel_values`` is (n, 3, H, W) of the sample's n images, or (n, P, width) of their cached
+    features, and is absent for text alone.
+    """
+
+    encoded: Encoded
+    pixel_values: torch.Tensor
+    dataset_id: int
+
+
+def _common(samples: Sequence[Sample]) -> dict[str, Any]:
+    images = [sample["pixel_values"] for sample in samples if "pixel_values" in sample]
+    common: dict[str, Any] = {"pixel_values": torch.cat(images)} if images else {}
+    common["dataset_ids"] = torch.tensor([sample["dataset_id"] for sample in samples])
+    common["num_sequences"] = len(samples)
+    return common
+
+
+@dataclass(frozen=True)
+class PaddedCollator:
+    """One sample a row, filled up on the right.
+
+    Right padding is for training only; generation needs left padding, which the processor does.
+
+    Attributes:
+        pad_token_id: id that fills the rows; any, for it is masked.
+        pad_to_multiple_of: rows are filled up to a multiple of this.
+    """
+
+    pad_token_id: int
+    pad_to_multiple_of: int = 1
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """A micro-batch of B samples.
+
+        Returns:
+            ``input_ids`` (B, L) int64; ``attention_mask`` (B, L) int64, 0 on padding;
+            ``pixel_values`` (N, 3, H, W) or (N, P, width), absent without images;
+            ``logits_to_keep`` (M,) int64, positions whose next token is a target in any row;
+            ``targets`` (B, M) int64 with -100; ``dataset_ids`` (B,) int64; ``num_sequences`` B.
+        """
+        lengths = [len(sample["encoded"].input_ids) for sample in samples]
+        multiple = self.pad_to_multiple_of
+        length = -(-max(lengths) // multiple) * multiple
+        shape = (len(samples), length)
+        input_ids = torch.full(shape, self.pad_token_id, dtype=torch.int64)
+        labels = torch.full(shape, IGNORE_INDEX, dtype=torch.int64)
+        attention_mask = torch.zeros(shape, dtype=torch.int64)
+        for row, (sample, used) in enumerate(zip(samples, lengths, strict=True)):
+            input_ids[row, :used] = sample["encoded"].input_ids
+            labels[row, :used] = sample["encoded"].labels
+            attention_mask[row, :used] = 1
+        following = labels[:, 1:]
+        keep = (following != IGNORE_INDEX).any(dim=0).nonzero().flatten()
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "logits_to_keep": keep,
+            "targets": following[:, keep],
+            **_common(samples),
+        }
+
+
+@dataclass(frozen=True)
+class PackedCollator:
+    """All samples one after the other in one row, without padding.
+
+    ``position_ids`` start at 0 with every sample and there is no attention mask. By that
+    transformers' SDPA, eager and flash attention keep the samples apart, provided that no cache is
+    built: call the model with ``use_cache=False``.
+    """
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """A micro-batch of S samples of T tokens together.
+
+        Returns:
+            ``input_ids`` (1, T) int64; ``position_ids`` (1, T) int64;
+            ``pixel_values`` (N, 3, H, W) or (N, P, width), absent without images;
+            ``logits_to_keep`` (M,) int64, exactly the positions whose next token is a target of
+            the same sample; ``targets`` (1, M) int64; ``dataset_ids`` (S,) int64;
+            ``num_sequences`` S.
+        """
+        input_ids = torch.cat([sample["encoded"].input_ids for sample in samples])
+        positions = [torch.arange(len(sample["encoded"].input_ids)) for sample in samples]
+        labels = []
+        for sample in samples:
+            own = sample["encoded"].labels.clone()
+            # The first token has nothing before it but the previous sample.
+            own[0] = IGNORE_INDEX
+            labels.append(own)
+        following = torch.cat(labels)[1:]
+        keep = (following != IGNORE_INDEX).nonzero().flatten()
+        return {
+            "input_ids": input_ids[None],
+            "position_ids": torch.cat(positions)[None],
+            "logits_to_keep": keep,
+            "targets": following[keep][None],
+            **_common(samples),
+        }

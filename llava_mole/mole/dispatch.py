@@ -1,0 +1,140 @@
+"""How the tokens of one FFN reach their experts; built once per FFN, shared by its linears."""
+
+from functools import cached_property
+
+import torch
+
+from llava_mole.mole.router import Route
+
+ROUTINGS = ("top1", "dense")
+DISPATCH_PATHS = ("auto", "loop", "masked", "grouped")
+
+# Above this many columns K*r the K-fold LoRA FLOPs of the masked path cost more than the gathers of
+# the grouped one.
+MASKED_MAX_COLUMNS = 160
+
+_GROUPED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_GROUPED_ALIGNMENT_BYTES = 16
+
+
+class _Permute(torch.autograd.Function):
+    """``x[order]`` for a permutation; its gradient is a gather too, no atomic adds."""
+
+    @staticmethod
+    def forward(ctx, x, order, inverse):
+        ctx.save_for_backward(order, inverse)
+        return x[order]
+
+    @staticmethod
+    def backward(ctx, grad):
+        order, inverse = ctx.saved_tensors
+        return _Permute.apply(grad, inverse, order), None, None
+
+
+class Dispatch:
+    """The expert choice of T tokens in the forms that the compute paths need.
+
+    Everything is made on first use and kept for the FFN's other linears, and nothing here copies
+    to the host (the loop path, a reference, does).
+
+    Args:
+        route: What the router said.
+        routing: ``"top1"`` (LLaVA-MoLE, Eq. 3-5) or ``"dense"`` (softmax-weighted sum of all
+            experts, the paper's Table 5).
+        path: ``"auto"``, ``"loop"`` (the reference; for one expert it is PEFT's LoRA operation by
+            operation), ``"masked"`` (all experts' columns in two matrix products, the others'
+            columns zeroed) or ``"grouped"`` (tokens sorted by expert once per FFN, then grouped
+            matrix products). Dense routing has no sort: there ``"grouped"`` means ``"masked"``.
+    """
+
+    def __init__(self, route: Route, routing: str = "top1", path: str = "auto"):
+        if routing not in ROUTINGS:
+            raise ValueError(f"routing={routing!r} is unknown; use one of {ROUTINGS}.")
+        if path not in DISPATCH_PATHS:
+            raise ValueError(f"dispatch={path!r} is unknown; use one of {DISPATCH_PATHS}.")
+        self.choice = route.choice
+        self.probs = route.probs
+        self.gate = route.gate
+        self.num_experts = route.probs.shape[-1]
+        self.dense = routing == "dense"
+        self.path = path
+        self._sorted: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def resolve(self, r: int, d_in: int, d_out: int, dtype: torch.dtype) -> str:
+        """Says which path computes a linear of these sizes.
+
+        Args:
+            r: Rank of the experts.
+            d_in: Input features of the linear.
+            d_out: Output features of the linear.
+            dtype: Dtype the experts compute in.
+
+        Returns:
+            ``"loop"``, ``"masked"`` or ``"grouped"``.
+
+        Raises:
+            ValueError: If ``path="grouped"`` was asked for and torch cannot do it.
+        """
+        if self.path == "loop":
+            return "loop"
+        if self.dense or self.path == "masked":
+            return "masked"
+        obstacle = _grouped_obstacle(r, d_in, d_out, dtype)
+        if self.path == "grouped":
+            if obstacle:
+                raise ValueError(f"dispatch='grouped' needs {obstacle}; use dispatch='auto'.")
+            return "grouped"
+        if self.num_experts == 1 and self.gate is None:
+            return "loop"
+        if self.num_experts * r <= MASKED_MAX_COLUMNS or obstacle:
+            return "masked"
+        return "grouped"
+
+    @cached_property
+    def weights(self) -> torch.Tensor:
+        """``(T, K)`` factor of every expert on every token: a one-hot row for top-1 routing."""
+        if self.dense:
+            return self.probs
+        one_hot = torch.zeros_like(self.probs).scatter_(1, self.choice[:, None], 1)
+        return one_hot if self.gate is None else one_hot * self.gate[:, None]
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """``(T,)`` int64, tokens sorted by expert, in their own order within one."""
+        return self.choice.argsort(stable=True)
+
+    @cached_property
+    def inverse(self) -> torch.Tensor:
+        """``(T,)`` int64, undoes ``order``."""
+        positions = torch.arange(self.order.numel(), device=self.order.device)
+        return torch.empty_like(self.order).scatter_(0, self.order, positions)
+
+    @cached_property
+    def offsets(self) -> torch.Tensor:
+        """``(K,)`` int32 on the tokens' device: where each expert's sorted tokens end."""
+        tokens = torch.zeros(self.num_experts, dtype=torch.int64, device=self.choice.device)
+        tokens.scatter_add_(0, self.choice, torch.ones_like(self.choice))
+        return tokens.cumsum(0).to(torch.int32)
+
+    def sort(self, x: torch.Tensor) -> torch.Tensor:
+        """Sorts ``x (T, d)`` by expert; an input that several linears share is sorted once."""
+        if self._sorted is None or self._sorted[0] is not x:
+            self._sorted = (x, _Permute.apply(x, self.order, self.inverse))
+        return self._sorted[1]
+
+    def unsort(self, y: torch.Tensor) -> torch.Tensor:
+        """Brings ``y (T, d)`` back to the tokens' own order."""
+        return _Permute.apply(y, self.inverse, self.order)
+
+
+def _grouped_obstacle(r: int, d_in: int, d_out: int, dtype: torch.dtype) -> str | None:
+    """Names what keeps ``torch.nn.functional.grouped_mm`` from a linear of these sizes."""
+    if dtype not in _GROUPED_DTYPES:
+        return f"float32, bfloat16 or float16 experts, not {dtype}"
+    multiple = _GROUPED_ALIGNMENT_BYTES // dtype.itemsize
+    if any(size % multiple for size in (r, d_in, d_out)):
+        return (
+            f"r and the linear's features to be multiples of {multiple} in {dtype}, "
+            f"not r={r}, in={d_in}, out={d_out}"
+        )
+    return None

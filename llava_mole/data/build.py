@@ -1,0 +1,107 @@
+"""A run's ``data:`` section to what the trainer iterates over."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llava_mole.data.arrow import RecordSet, open_dataset
+from llava_mole.data.audit import Audit, audit, enforce
+from llava_mole.data.config import DataConfig
+from llava_mole.data.dataset import MixtureDataset, Pixels, RecordDataset
+from llava_mole.data.encode import Encoder
+from llava_mole.data.features import FeatureCache
+from llava_mole.data.mixture import Mixture, Part
+
+
+@dataclass(frozen=True)
+class OpenData:
+    """Checked data sets, before anything about the model's pixels is known.
+
+    Attributes:
+        sets: the mixture's data sets; their position is the ``dataset_ids`` value in batches.
+        eval_sets: the held-out sets, numbered on from ``len(sets)``.
+        audit: of ``sets`` followed by ``eval_sets``.
+        mixture: of the records that are used.
+    """
+
+    sets: list[RecordSet]
+    eval_sets: list[RecordSet]
+    audit: Audit
+    mixture: Mixture
+
+    @property
+    def names(self) -> list[str]:
+        """Data set names by ``dataset_ids`` value, the held-out ones last."""
+        return [records.name for records in (*self.sets, *self.eval_sets)]
+
+    def samples(
+        self, encoder: Encoder, pixels: Pixels, features: FeatureCache | None = None
+    ) -> MixtureDataset:
+        """The training samples, indexed by ``(data set, row)`` as the mixture draws them."""
+        return MixtureDataset(
+            [
+                RecordDataset(records, self.audit.keep[index], encoder, pixels, features, index)
+                for index, records in enumerate(self.sets)
+            ]
+        )
+
+    def eval_samples(
+        self,
+        encoder: Encoder,
+        pixels: Pixels,
+        features: FeatureCache | None = None,
+        max_samples: int | None = None,
+    ) -> Mapping[str, RecordDataset]:
+        """The held-out sets' samples by name, at most ``max_samples`` of each."""
+        first = len(self.sets)
+        return {
+            records.name: RecordDataset(
+                records, self.audit.keep[index][:max_samples], encoder, pixels, features, index
+            )
+            for index, records in enumerate(self.eval_sets, start=first)
+        }
+
+
+def open_data(
+    config: DataConfig,
+    encoder: Encoder | None,
+    seed: int,
+    report: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> OpenData:
+    """Opens, converts and audits all data sets of ``config``.
+
+    Args:
+        config: the ``data:`` section.
+        encoder: to find samples that don't fit before training; ``None`` leaves that out.
+        seed: of the mixture.
+        report: JSONL file for bad records.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: no data set, a wrong path, or bad records that the policy does not bear.
+    """
+    if not config.domains:
+        raise ValueError("data.domains is empty: name at least one domain with one data set")
+    sets = [
+        open_dataset(dataset, name, domain.weight, config.cache_dir)
+        for name, domain in config.domains.items()
+        for dataset in domain.datasets
+    ]
+    eval_sets = [
+        open_dataset(dataset, cache_dir=config.cache_dir) for dataset in config.eval.datasets
+    ]
+    everything = [*sets, *eval_sets]
+    result = audit(
+        everything,
+        encode=encoder,
+        check_images=config.check_images,
+        num_workers=config.num_workers,
+        progress=progress,
+    )
+    enforce(result, everything, config.on_bad_record, config.max_bad_fraction, report)
+    parts = [
+        Part(records.domain, records.name, len(rows), records.weight)
+        for records, rows in zip(sets, result.keep, strict=False)
+    ]
+    return OpenData(sets, eval_sets, result, Mixture(parts, seed))

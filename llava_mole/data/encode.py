@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
 from llava_mole.data.records import IMAGE_TOKEN, Record
 
@@ -164,6 +165,13 @@ def image_token_id(tokenizer: Any) -> int:
     if index is None or index == tokenizer.unk_token_id:
         raise ValueError(f"the tokenizer has no {IMAGE_TOKEN} token; add it as a special token")
     return index
+
+
+def count_image_tokens(processor: Any) -> int:
+    """P, the image tokens that an HF processor writes for one image."""
+    blank = Image.new("RGB", (8, 8))
+    ids = processor(images=blank, text=IMAGE_TOKEN)["input_ids"]
+    return int((np.asarray(ids) == image_token_id(processor.tokenizer)).sum())
 
 
 def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,121 @@
+"""examples:
+# the three small sets of the quickstart, made from real data that installs as packages
+llava-mole data prepare quickstart --output playground/data/quickstart
+
+# every record of one file: structure, images, counts; exit status 1 if one is bad
+llava-mole data check train.jsonl --image-root images --decode --report bad.jsonl
+
+# every record that a run would train on, with its length in tokens
+llava-mole data check --config configs/finetune_mole.yaml
+"""
+
+import argparse
+
+HELP = "make and check data sets"
+SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``prepare`` and ``check`` with their flags."""
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    prepare = commands.add_parser("prepare", help="make a data set")
+    prepare.add_argument("name", choices=["quickstart"], help="which data set")
+    prepare.add_argument("--output", required=True, help="folder to make it in")
+    prepare.add_argument("--seed", type=int, default=0, help="of everything drawn by chance")
+    check = commands.add_parser("check", help="look at every record and list the bad ones")
+    check.add_argument("file", nargs="?", help="LLaVA JSON or JSONL")
+    check.add_argument("--image-root", help="folder of the images (default: beside FILE)")
+    check.add_argument("--config", help="check all data sets of this run config instead")
+    check.add_argument(
+        "--no-lengths", action="store_true", help="with --config: don't tokenise (much faster)"
+    )
+    check.add_argument("--decode", action="store_true", help="read every image whole")
+    check.add_argument("--report", help="write the bad records to this JSONL file")
+    check.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
+    check.add_argument("--num-workers", type=int, default=0, help="threads")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the chosen data command; 1 if ``check`` found bad records."""
+    return {"prepare": _prepare, "check": _check}[arguments.data_command](arguments)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from llava_mole.data.builders.quickstart import build_quickstart
+
+    build_quickstart(arguments.output, arguments.seed)
+    print(f"made in {arguments.output}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if bool(arguments.file) == bool(arguments.config):
+        raise ValueError("data check: give either a FILE or --config CONFIG")
+    if arguments.config and arguments.image_root:
+        raise ValueError("data check: --image-root goes with a FILE; the config has its own")
+    from llava_mole.data.audit import audit
+
+    encoder = None
+    if arguments.config:
+        sets, encoder = _sets_of_config(arguments)
+    else:
+        from llava_mole.data.arrow import open_dataset
+        from llava_mole.data.config import DatasetConfig
+
+        config = DatasetConfig(
+            name=arguments.file, path=arguments.file, image_root=arguments.image_root
+        )
+        sets = [open_dataset(config, cache_dir=arguments.cache_dir)]
+    result = audit(
+        sets,
+        encode=encoder,
+        check_images="decode" if arguments.decode else "exists",
+        num_workers=arguments.num_workers,
+        progress=True,
+    )
+    print(result.table())
+    for problem in result.problems[:SHOWN]:
+        print(f"bad: {problem}")
+    if arguments.report:
+        result.write(arguments.report)
+    if not result.problems:
+        print("no bad records")
+        return 0
+    hidden = len(result.problems) - SHOWN
+    if hidden > 0:
+        listed = f"listed in {arguments.report}" if arguments.report else "listed by --report FILE"
+        print(f"and {hidden:,} more, {listed}")
+    print(f"{len(result.problems):,} bad record(s)")
+    return 1
+
+
+def _sets_of_config(arguments: argparse.Namespace):
+    """The open data sets of a run config, and an encoder unless lengths are not wanted."""
+    from llava_mole.config import load
+    from llava_mole.data.arrow import open_dataset
+    from llava_mole.data.encode import Encoder, count_image_tokens
+    from llava_mole.train.config import RunConfig
+
+    config = load(RunConfig, arguments.config)
+    cache_dir = arguments.cache_dir or config.data.cache_dir
+    sets = [
+        open_dataset(dataset, name, domain.weight, cache_dir)
+        for name, domain in config.data.domains.items()
+        for dataset in domain.datasets
+    ]
+    sets += [open_dataset(dataset, cache_dir=cache_dir) for dataset in config.data.eval.datasets]
+    if arguments.no_lengths:
+        return sets, None
+    from llava_mole.model.processor import build_processor
+    from llava_mole.model.templates import conversation
+
+    processor = build_processor(config.model)
+    tokenizer = processor.tokenizer
+    encoder = Encoder(
+        tokenizer,
+        conversation(config.model.conv_mode, tokenizer.eos_token),
+        count_image_tokens(processor),
+        config.model.model_max_length,
+        config.data.overlong,
+    )
+    return sets, encoder

@@ -127,6 +127,7 @@ class LoraExperts(nn.Module):
         self.scaling = scaling
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self, init: bool | str = True) -> None:
         """Initialises every expert as PEFT initialises a LoRA.
 

@@ -1,0 +1,158 @@
+"""MoLE as a PEFT tuner: experts in the FFNs, PEFT's own LoRA in attention."""
+
+from contextlib import contextmanager
+
+import torch
+from peft.tuners.lora import LoraModel
+from peft.tuners.tuners_utils import (
+    BaseTunerLayer,
+    _filter_state_dict_by_key_prefixes,
+    _get_tuner_state_dict_key_prefixes,
+)
+from peft.utils.other import get_pattern_key
+from torch import nn
+
+from llava_mole.tuner.config import MoleConfig
+from llava_mole.tuner.layer import CANNOT_MERGE, MoleLayer
+from llava_mole.tuner.state import LossHook, RoutingState, StackHook
+from llava_mole.tuner.targets import find_layout
+
+
+class MoleModel(LoraModel):
+    """Wraps the language model's FFNs in :class:`MoleLayer`, its attention linears in LoRA.
+
+    Everything PEFT does (saving, loading, several adapters, disabling) is PEFT's; this class says
+    which module gets which layer, refuses what cannot work, and is strict about missing weights.
+    """
+
+    prefix = "mole_"
+    tuner_layer_cls = BaseTunerLayer  # LoraLayer in attention, MoleLayer around FFNs
+
+    def _prepare_adapter_config(self, peft_config: MoleConfig, model_config: dict) -> MoleConfig:
+        if "_layout" not in self.__dict__:
+            self._layout = find_layout(self.model)
+            self._state = RoutingState()
+            self._hook_handles = self._register_hooks()
+        if peft_config.target_modules is None:
+            indices = peft_config.layers_to_transform
+            if isinstance(indices, int):
+                indices = [indices]
+            peft_config.target_modules = self._layout.pattern(indices)
+            # Now part of the pattern; PEFT refuses the two together when the config is loaded.
+            peft_config.layers_to_transform = None
+        return peft_config
+
+    def _register_hooks(self) -> list:
+        stack = self.model.get_submodule(self._layout.stack)
+        hook = StackHook(self._state)
+        return [
+            stack.register_forward_pre_hook(hook.before, with_kwargs=True),
+            stack.register_forward_hook(hook.after, always_call=True),
+            self.model.register_forward_hook(LossHook(self._state), with_kwargs=True),
+        ]
+
+    def _create_and_replace(
+        self,
+        config: MoleConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        *,
+        parameter_name: str | None = None,
+    ) -> None:
+        if current_key not in self._layout.ffns:
+            self._refuse_inner_linear(current_key)
+            super()._create_and_replace(
+                config,
+                adapter_name,
+                target,
+                target_name,
+                parent,
+                current_key,
+                parameter_name=parameter_name,
+            )
+            return
+        r_key = get_pattern_key(config.rank_pattern.keys(), current_key)
+        alpha_key = get_pattern_key(config.alpha_pattern.keys(), current_key)
+        r = config.rank_pattern.get(r_key, config.r)
+        lora_alpha = config.alpha_pattern.get(alpha_key, config.lora_alpha)
+        if isinstance(target, MoleLayer):
+            target.update_layer(adapter_name, config, r, lora_alpha)
+            return
+        names = self._layout.ffns[current_key]
+        owner = current_key if current_key not in names else current_key.rpartition(".")[0]
+        linears = {name.removeprefix(owner + "."): self.model.get_submodule(name) for name in names}
+        index = list(self._layout.ffns).index(current_key)
+        layer = MoleLayer(target, linears, index, self._state)
+        layer.set_adapter(self.active_adapters)
+        layer.update_layer(adapter_name, config, r, lora_alpha)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)  # an additional adapter is not trainable by itself
+        self._replace_module(parent, target_name, layer, target)
+
+    def _refuse_inner_linear(self, key: str) -> None:
+        for ffn, linears in self._layout.ffns.items():
+            if key in linears:
+                raise ValueError(
+                    f"target_modules names {key}, a linear inside the FFN {ffn}. All linears of an "
+                    f"FFN share one router: name the FFN ({ffn.rpartition('.')[2]!r}), or leave "
+                    "target_modules at None."
+                )
+
+    def _check_merge_allowed(self) -> None:
+        raise ValueError(CANNOT_MERGE)
+
+    def add_weighted_adapter(self, *args, **kwargs) -> None:
+        """Refuses: experts of different adapters answer to different routers."""
+        raise ValueError(
+            "MoLE adapters cannot be combined into one: each has a router of its own. Activate "
+            "several with base_model.set_adapter([...]) to add their outputs."
+        )
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args, **kwargs):
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError(
+                "adapter_names (one adapter per sample) is not supported by MoLE; run one batch "
+                "per adapter with set_adapter()."
+            )
+        with super()._enable_peft_forward_hooks(*args, **kwargs):
+            yield
+
+    def unload(self) -> nn.Module:
+        """Returns the base model without adapters and without hooks."""
+        model = super().unload()
+        for handle in self._hook_handles:
+            handle.remove()
+        return model
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls,
+        model: nn.Module,
+        config: MoleConfig,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        # PEFT only warns about missing and ignores unknown keys. A run that silently goes on with
+        # a fresh router or expert is worse than one that stops.
+        remapped = super()._remap_adapter_state_dict_for_load(
+            model, config, adapter_name, state_dict
+        )
+        known = model.state_dict()
+        prefixes = _get_tuner_state_dict_key_prefixes(model, adapter_name=adapter_name)
+        missing = sorted(_filter_state_dict_by_key_prefixes(known, prefixes).keys() - remapped)
+        wrapper = "base_model.model."
+        unknown = sorted(
+            key for key in remapped if key not in known and key.removeprefix(wrapper) not in known
+        )
+        if missing or unknown:
+            raise ValueError(
+                f"The weights of adapter {adapter_name!r} do not fit the model: "
+                f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}. "
+                "Load it on the base model it was trained on, with the adapter_config.json saved "
+                "beside it; if the file is damaged, take an earlier checkpoint."
+            )
+        return remapped

@@ -1,0 +1,194 @@
+"""What one forward leaves behind: counts and probabilities of every FFN, for loss and logs."""
+
+import inspect
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from llava_mole.mole import GlobalCounts, Route, balance_loss, sequence_layout, sum_by_sequence
+from llava_mole.tuner.config import MoleConfig
+
+
+class Routing(NamedTuple):
+    """How the last forward routed its tokens.
+
+    Attributes:
+        counts: ``(N, S, K)`` float32, tokens per layer, sequence and expert (with dense routing,
+            tokens whose weight is largest there); no gradient.
+        probs: ``(N, S, K)`` float32, summed probabilities (Eq. 8), with gradient.
+        lengths: ``(S,)`` float32, tokens per sequence, padding excluded.
+    """
+
+    counts: torch.Tensor
+    probs: torch.Tensor
+    lengths: torch.Tensor
+
+
+class RoutingState:
+    """Shared by all MoLE layers of a model; filled between the decoder stack's two hooks.
+
+    Records are taken only while the stack runs: when gradient checkpointing runs a layer again
+    during backward, the same sums are computed (checkpointing demands the same operations) but the
+    first ones, which the loss was made from, stay.
+    """
+
+    def __init__(self):
+        self.configs: dict[str, MoleConfig] = {}
+        self.global_counts: dict[str, GlobalCounts] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.ids: torch.Tensor | None = None
+        self.num_sequences = 0
+        self.recording = False
+        self.grad_enabled = False
+        self.records: dict[str, dict[int, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._added: dict[str, torch.Tensor] = {}
+
+    def __getstate__(self):
+        # Records hold graphs, which can be neither copied nor pickled; a copy starts without any.
+        return {"configs": self.configs}
+
+    def __setstate__(self, state):
+        self.__init__()
+        self.configs = state["configs"]
+
+    def begin(self, ids: torch.Tensor, num_sequences: int) -> None:
+        """Starts a forward over tokens whose sequences are ``ids (B, L)``."""
+        self._clear()
+        self.ids = ids.flatten()
+        self.num_sequences = num_sequences
+        self.recording = True
+        self.grad_enabled = torch.is_grad_enabled()
+
+    def end(self) -> None:
+        """Ends a forward; what was recorded stays until the next one."""
+        self.recording = False
+
+    def record(self, layer: int, adapter: str, route: Route) -> None:
+        """Keeps one FFN's sums per sequence.
+
+        Raises:
+            ValueError: If gradient checkpointing is reentrant.
+        """
+        if self.ids is None or len(self.ids) != len(route.choice):
+            return  # the FFN was called by itself, outside its decoder
+        if self.recording and self.grad_enabled and not torch.is_grad_enabled():
+            raise ValueError(
+                "Gradient checkpointing with use_reentrant=True drops the balance loss's graph, so "
+                "the router would not train. Call model.gradient_checkpointing_enable("
+                "gradient_checkpointing_kwargs={'use_reentrant': False})."
+            )
+        ids = self.ids.to(route.choice.device)
+        chosen = torch.zeros_like(route.probs, dtype=torch.float32)
+        chosen.scatter_(1, route.choice[:, None], 1)
+        counts = sum_by_sequence(chosen, ids, self.num_sequences)
+        probs = sum_by_sequence(route.probs.float(), ids, self.num_sequences)
+        if self.recording:
+            self.records.setdefault(adapter, {})[layer] = (counts, probs)
+
+    def routing(self, adapter: str | None = None) -> Routing:
+        """Stacks the records of one adapter, by default the only active one.
+
+        Raises:
+            ValueError: If nothing was recorded, or several adapters were and none is named.
+        """
+        if adapter is None and len(self.records) == 1:
+            adapter = next(iter(self.records))
+        if adapter not in self.records:
+            raise ValueError(
+                f"There is no routing of adapter {adapter!r}; recorded: {sorted(self.records)}. "
+                "Run a forward with the adapter enabled first, and name one if several are active."
+            )
+        layers = self.records[adapter]
+        pairs = [layers[index] for index in sorted(layers)]
+        device = pairs[0][0].device
+        counts = torch.stack([counts.to(device) for counts, _ in pairs])
+        probs = torch.stack([probs.to(device) for _, probs in pairs])
+        return Routing(counts, probs, counts[0].sum(-1))
+
+    def balance_loss(self, adapter: str, num_sequences: int | torch.Tensor | None) -> torch.Tensor:
+        """One adapter's balance loss times its coefficient; see ``balance_loss_of``."""
+        config = self.configs[adapter]
+        counts, probs, lengths = self.routing(adapter)
+        if config.routing == "dense":
+            # All experts compute all tokens: c_j in Eq. 7 is constant, there is nothing to balance.
+            return probs.sum() * 0.0
+        total = None
+        if config.balance_scope == "global_batch":
+            if adapter not in self._added:
+                buffer = self.global_counts.setdefault(adapter, GlobalCounts())
+                self._added[adapter] = buffer.add(counts.sum(1))
+            total = self._added[adapter]
+        loss = balance_loss(
+            counts, probs, lengths, config.balance_norm, config.balance_scope, total
+        )
+        here = (lengths > 0).sum()
+        if config.balance_scope == "sequence":
+            loss = loss / (here.clamp(min=1) if num_sequences is None else num_sequences)
+        elif num_sequences is not None:
+            loss = loss * here / num_sequences
+        return config.balance_coef * loss
+
+
+class StackHook:
+    """Reads the sequences off the decoder stack's own arguments, before and after it runs."""
+
+    def __init__(self, state: RoutingState):
+        self.state = state
+
+    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """A forward pre-hook: finds masks and positions, starts recording."""
+        names = list(inspect.signature(module.forward).parameters)
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        tokens = arguments.get("inputs_embeds")
+        if tokens is None:
+            tokens = arguments["input_ids"]
+        tensors = [arguments.get(name) for name in ("attention_mask", "position_ids")]
+        mask, positions = (t if isinstance(t, torch.Tensor) else None for t in tensors)
+        if tensors[0] is not None and mask is None:
+            positions = None  # masks prepared for a static cache: positions do not mark segments
+        self.state.begin(*sequence_layout(mask, positions, tokens.shape[:2], tokens.device))
+
+    def after(self, module: nn.Module, args: tuple, output: object) -> None:
+        """A forward hook: stops recording."""
+        self.state.end()
+
+
+class LossHook:
+    """Adds the balance loss to the loss that a model in training returns, as AdaLoRA's tuner does.
+
+    A hook on the base model, because ``PeftModel.forward`` does not pass through its tuner.
+    """
+
+    def __init__(self, state: RoutingState):
+        self.state = state
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
+        """A forward hook with keyword arguments; returns the output with the new loss."""
+        loss = getattr(output, "loss", None)
+        as_tuple = isinstance(output, tuple) and kwargs.get("labels") is not None
+        if as_tuple:
+            loss = output[0]
+        wanted = module.training and torch.is_grad_enabled() and self.state.records
+        if not wanted or not isinstance(loss, torch.Tensor):
+            return output
+        balance = sum(self.state.balance_loss(name, None) for name in self.state.records)
+        total = loss + (balance * self._share(kwargs)).to(loss.device)
+        if as_tuple:
+            return (total, *output[1:])
+        output.loss = total
+        return output
+
+    @staticmethod
+    def _share(kwargs: dict) -> torch.Tensor | float:
+        """This micro-batch's share of the batch, where Trainer's token normalisation is on.
+
+        Trainer then sums micro-batch losses without dividing by their number, so the whole balance
+        loss would be counted once per micro-batch.
+        """
+        labels, num_items = kwargs.get("labels"), kwargs.get("num_items_in_batch")
+        if labels is None or num_items is None:
+            return 1.0
+        return (labels != -100).sum() / num_items

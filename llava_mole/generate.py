@@ -116,6 +116,8 @@ def encode_prompts(
         processor.apply_chat_template(_with_image(image, turns), add_generation_prompt=True)
         for image, turns in batch
     ]
+    if "" in texts:
+        raise ValueError("the prompt is empty: the plain template reads images only; give one.")
     images = [image for image, _ in batch if image is not None]
     return processor(
         text=texts,

@@ -9,9 +9,10 @@ tokenised once with character offsets, and a token is a target iff it begins ins
   tokenised alone, so the model is never asked to produce it.
 
 Strings of special tokens inside what people wrote (``</s>`` in an answer, ``<image>`` in an
-answer) are data. They must not become special ids, so each is broken for the tokeniser by an image
-token after its first character, and that token is taken out again afterwards: the text's ordinary
-tokens remain, and no character is lost.
+answer) are data and must not become special ids. A template that lists them as its ``control``
+writes them in a harmless way itself, the same in training and generation. Any other one is broken
+for the tokeniser by an image token after its first character, and that token is taken out again
+afterwards: the text's ordinary tokens remain, and no character is lost.
 """
 
 import re
@@ -38,7 +39,11 @@ class Span(Protocol):
 
 
 class Template(Protocol):
-    """A chat template that says which of its text is to be learnt."""
+    """A chat template that says which of its text is to be learnt.
+
+    An attribute ``control`` (optional) lists special strings that ``spans`` itself turns into
+    ordinary text where they are part of a turn, as it then does with ``<image>`` in answers.
+    """
 
     def spans(self, turns: list[dict[str, str]]) -> Sequence[Span]:
         """The conversation's text in order."""
@@ -177,8 +182,12 @@ def count_image_tokens(processor: Any) -> int:
 def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:
     """Ids (L',) int64 with one id an image, and whether each is a target (L',) bool."""
     image_id = image_token_id(tokenizer)
-    marked, marker = _break_special_strings(record, turns, tokenizer)
-    spans = template.spans(marked)
+    pattern = _special_pattern(tokenizer, template)
+    marked, marker = _break_special_strings(record, turns, pattern)
+    try:
+        spans = template.spans(marked)
+    except ValueError as error:
+        raise record.bad(str(error)) from None
     text = "".join(span.text for span in spans)
     # Target flag of each character; one more, False, for what lies behind the end.
     flags = np.zeros(len(text) + 1, dtype=bool)
@@ -224,21 +233,24 @@ def _added_by_tokenizer(encoding, offsets: np.ndarray) -> np.ndarray:
     return special & (offsets[:, 0] == offsets[:, 1])
 
 
-def _special_pattern(tokenizer: Any) -> re.Pattern[str]:
-    """Matches any string that the tokenizer would turn into one special id."""
-    size, pattern = getattr(tokenizer, "_llava_mole_special", (None, None))
-    if size != len(tokenizer):
+def _special_pattern(tokenizer: Any, template: Template) -> re.Pattern[str]:
+    """Matches any string that would become one special id and that the template leaves alone."""
+    control = getattr(template, "control", None)
+    key = (len(tokenizer), control)
+    known, pattern = getattr(tokenizer, "_llava_mole_special", (None, None))
+    if known != key:
         added = tokenizer.added_tokens_decoder.values()
         strings = {token.content for token in added if token.special} | {IMAGE_TOKEN}
+        if control is not None:
+            strings -= {*control, IMAGE_TOKEN}
         longest_first = sorted(strings, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, longest_first)))
-        tokenizer._llava_mole_special = (len(tokenizer), pattern)
+        pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        tokenizer._llava_mole_special = (key, pattern)
     return pattern
 
 
-def _break_special_strings(record, turns, tokenizer) -> tuple[list[dict[str, str]], str | None]:
+def _break_special_strings(record, turns, pattern) -> tuple[list[dict[str, str]], str | None]:
     """The turns with a marker inside each special string that is data, and that marker."""
-    pattern = _special_pattern(tokenizer)
     plain = [{"role": turn.role, "content": turn.content} for turn in turns]
     found = any(
         match.group() != IMAGE_TOKEN or turn.role != "user"

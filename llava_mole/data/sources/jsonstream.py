@@ -30,7 +30,7 @@ def items(path: str | Path) -> Iterator[tuple[int, Any]]:
         ValueError: an array that is broken or cut off; the message names the line.
     """
     with open(path, "rb") as file:
-        head = file.read(CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
+        head = file.read(65536).removeprefix(codecs.BOM_UTF8).lstrip()
     return _array(Path(path)) if head.startswith(b"[") else _lines(Path(path))
 
 

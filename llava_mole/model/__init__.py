@@ -3,7 +3,20 @@
 Importing it registers the open_clip tower with transformers' ``AutoConfig`` and ``AutoModel``.
 """
 
-from llava_mole.model import open_clip_tower
+from llava_mole.model.build import build_model
 from llava_mole.model.config import ModelConfig
+from llava_mole.model.load import load_run
+from llava_mole.model.processor import build_processor, load_processor
+from llava_mole.model.projector import load_projector, save_projector
+from llava_mole.model.templates import conversation
 
-__all__ = ["ModelConfig", "open_clip_tower"]
+__all__ = [
+    "ModelConfig",
+    "build_model",
+    "build_processor",
+    "conversation",
+    "load_processor",
+    "load_projector",
+    "load_run",
+    "save_projector",
+]

@@ -5,7 +5,8 @@ Importing this module registers ``model_type: open_clip_vision`` with ``AutoConf
 unmodified. Legend: N images, P tokens an image, width their channels.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -141,9 +142,10 @@ def hidden_states(
 ) -> list[torch.Tensor]:
     """All hidden states of an open_clip encoder up to index ``last``, each (N, P, width)."""
     if hasattr(visual, "transformer"):  # open_clip's own ViT
-        states = [visual._embeds(pixels)]
-        for block in visual.transformer.resblocks[:last]:
-            states.append(block(states[-1]))
+        with _reference_attention():
+            states = [visual._embeds(pixels)]
+            for block in visual.transformer.resblocks[:last]:
+                states.append(block(states[-1]))
         return states
     if hasattr(visual, "trunk"):  # timm
         trunk = visual.trunk
@@ -157,6 +159,21 @@ def hidden_states(
         return [*(m.flatten(2).transpose(1, 2) for m in maps), final]
     maps = visual.forward_intermediates(pixels, intermediates_only=True)["image_intermediates"]
     return [m.flatten(2).transpose(1, 2) for m in maps]
+
+
+@contextlib.contextmanager
+def _reference_attention() -> Iterator[None]:
+    """Attention by scaled_dot_product_attention, as in transformers.
+
+    nn.MultiheadAttention has another kernel for frozen modules in eval mode, whose last bits
+    differ from HF CLIP's and between a frozen tower and one that trains.
+    """
+    previous = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(previous)
 
 
 def describe(model_name: str, model_cfg: dict[str, Any], layer: int = -2) -> OpenClipVisionConfig:

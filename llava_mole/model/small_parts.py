@@ -71,7 +71,7 @@ def prepare_smollm2(output_dir: str | Path, num_layers: int | None = None) -> Pa
 
 
 def prepare_efficientnet(output_file: str | Path) -> Path:
-    """Writes EfficientNet-Lite0's ImageNet weights with the keys of timm's ``tf_efficientnet_lite0``.
+    """Writes EfficientNet-Lite0's ImageNet weights under timm's keys (``tf_efficientnet_lite0``).
 
     Both implementations list their 296 tensors in the same order; names and shapes are checked.
     Images are normalised with mean = std = 0.5.

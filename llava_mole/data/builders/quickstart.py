@@ -33,12 +33,14 @@ def build_all(
         ValueError: a package is missing, or a set cannot be as large as asked.
     """
     folders = [Path(output_dir) / name for name in BUILDERS]
-    # Each process draws its own bars, one line a set; ``spawn`` so that no lock is inherited.
+    # ``spawn``: the caller may have torch's threads running, which do not survive a fork. The
+    # lock keeps the sets' progress bars, one line each, from writing into one another.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         max_workers=min(processes, len(BUILDERS)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=tqdm.set_lock,
-        initargs=(tqdm.get_lock(),),
+        initargs=(context.RLock(),),
     ) as pool:
         jobs = [
             pool.submit(_build, module, folder, seed, sizes, position)

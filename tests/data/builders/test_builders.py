@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava_mole.data.builders import document, drawing, general, histology, store
+from llava_mole.data.builders import document, drawing, general, histology, quickstart, store
 from llava_mole.data.builders.store import Question, Sizes
 
 SIZES = Sizes(pretrain=12, train=40, test=90)
@@ -221,3 +221,11 @@ def test_document_pictures_show_their_answers(built):
             assert (np.diff(bars) == 1).sum() == int(answer)
             seen += 1
     assert seen >= 10
+
+
+def test_the_command_builds_all_sets_side_by_side(tmp_path):
+    sizes = ["--pretrain", "2", "--train", "2", "--test", "3"]
+    for _ in range(2):
+        quickstart.main(["--output-dir", str(tmp_path), *sizes])
+    for name in BUILDERS:
+        assert len(records(tmp_path / name, "test")) == 3

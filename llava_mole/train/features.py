@@ -1,0 +1,63 @@
+"""The frozen tower's features of all images, computed once where a config asks for a cache."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+from llava_mole.data.build import OpenData
+from llava_mole.data.dataset import ProcessorPixels
+from llava_mole.data.features import FeatureCache, build_feature_cache, distinct_images
+from llava_mole.model.open_clip_tower import OpenClipVisionModel
+from llava_mole.train.config import RunConfig
+from llava_mole.train.zero_gradient import find_module
+
+
+def vision_features(
+    config: RunConfig,
+    model: nn.Module,
+    data: OpenData,
+    pixels: ProcessorPixels,
+    device: torch.device,
+) -> FeatureCache | None:
+    """The cache that ``data.feature_cache`` names, made if it is not there; None without one.
+
+    Raises:
+        ValueError: the tower cannot take features instead of pixels.
+    """
+    if config.data.feature_cache is None:
+        return None
+    tower = find_module(model, "vision_tower")
+    if not isinstance(tower, OpenClipVisionModel):
+        raise ValueError(
+            "data.feature_cache needs an open_clip vision tower; set it to null, or take the "
+            "tower from open_clip."
+        )
+    tower = tower.to(device)
+    layer = config.model.vision_feature_layer
+
+    @torch.no_grad()
+    def features(images: torch.Tensor) -> torch.Tensor:
+        """(n, 3, H, W) to (n, P, width): the hidden state that the projector reads."""
+        return tower(images.to(device), output_hidden_states=layer).hidden_states[layer]
+
+    return build_feature_cache(
+        config.data.feature_cache,
+        distinct_images((*data.sets, *data.eval_sets)),
+        pixels,
+        features,
+        _made_with(tower, pixels, layer),
+    )
+
+
+def _made_with(tower: nn.Module, pixels: ProcessorPixels, layer: int) -> dict:
+    """Everything that decides a feature: the tower's weights, the layer and the pixels."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return {
+        "tower": digest.hexdigest(),
+        "layer": layer,
+        "processor": pixels.image_processor.to_dict(),
+    }

@@ -1,0 +1,152 @@
+"""One training run from its config: `train`.
+
+    build model and processor -> attach the adapter, freeze -> open and check the data -> trainer
+    -> save
+"""
+
+import logging
+from pathlib import Path
+
+import torch.distributed as dist
+from transformers import LlavaProcessor, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from llava_mole.data.build import open_data
+from llava_mole.data.collate import PackedCollator, PaddedCollator
+from llava_mole.data.dataset import ProcessorPixels
+from llava_mole.data.encode import Encoder, count_image_tokens
+from llava_mole.data.sampler import EpochSampler
+from llava_mole.model.build import build_model
+from llava_mole.model.processor import build_processor
+from llava_mole.model.templates import conversation
+from llava_mole.train import rundir
+from llava_mole.train.adapter import attach
+from llava_mole.train.arguments import training_arguments
+from llava_mole.train.batches import RankBatches
+from llava_mole.train.callbacks import EvaluateEvery, MetricsFile, TrainingBar, settle_wandb
+from llava_mole.train.config import RunConfig
+from llava_mole.train.features import vision_features
+from llava_mole.train.trainer import Evaluate, MoleTrainer
+
+BAD_RECORDS = "bad_records.jsonl"
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = None) -> Path:
+    """Trains one stage, on as many ranks as were launched.
+
+    Args:
+        config: the run.
+        resume: ``auto`` goes on from the newest valid checkpoint in the run directory (and
+            returns at once where the run is finished), ``never`` insists on a fresh start, a path
+            names a checkpoint.
+        evaluate: called on rank 0 with (model, processor, step) every ``train.eval_steps``;
+            returns metrics to log.
+
+    Returns:
+        The run directory: adapter or projector, processor, config, versions, metrics.
+
+    Raises:
+        ValueError: anything in config, data, model or checkpoints that keeps the run from
+            starting, or from going on.
+    """
+    config = rundir.resolve(config)
+    folder = Path(config.output_dir)
+    rundir.refuse_another_config(config)
+    if resume != "never" and rundir.finished(folder):
+        logger.warning("%s is finished: nothing to do", folder)
+        return folder
+
+    set_seed(config.seed)
+    # Before the arguments: once these announce ZeRO-3, loading would shard what it loads.
+    model = attach(build_model(config.model), config)
+    processor = build_processor(config.model)
+    settle_wandb(config.train.report_to, folder)
+    arguments = training_arguments(config)
+    checkpoint = _on_rank_0_first(lambda: _start(config, resume))
+
+    encoder = Encoder(
+        processor.tokenizer,
+        conversation(config.model.conv_mode, processor.tokenizer.eos_token),
+        count_image_tokens(processor),
+        config.model.model_max_length,
+        config.data.overlong,
+    )
+    data = _on_rank_0_first(
+        lambda: open_data(
+            config.data, encoder, config.seed, report=folder / BAD_RECORDS, progress=True
+        )
+    )
+    if arguments.process_index == 0:
+        logger.info("the mixture:\n%s", data.mixture.table())
+    pixels = ProcessorPixels(processor.image_processor)
+    with arguments.main_process_first(desc="vision features"):
+        features = vision_features(config, model, data, pixels, arguments.device)
+
+    trainer = MoleTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data.samples(encoder, pixels, features),
+        data_collator=_collator(config, processor),
+        processing_class=processor,
+        settings=config.train,
+        batch_sampler=RankBatches(
+            EpochSampler(data.mixture, config.train.global_batch_size),
+            config.train.per_device_train_batch_size,
+            arguments.process_index,
+            arguments.world_size,
+        ),
+        datasets=data.names,
+        heldout=data.eval_samples(encoder, pixels, features, config.data.eval.max_samples),
+        evaluate=evaluate,
+        callbacks=[MetricsFile(folder), EvaluateEvery(config.train.eval_steps)],
+    )
+    # HF's own two print every metric of a log line; the file has them.
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    if not config.train.disable_tqdm:
+        trainer.add_callback(TrainingBar)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        rundir.finish(folder, trainer.state.global_step)
+    trainer.accelerator.wait_for_everyone()
+    return folder
+
+
+def _start(config: RunConfig, resume: str) -> Path | None:
+    """Prepares the run directory and finds where to go on; says what it passed over."""
+    folder = Path(config.output_dir)
+    rundir.prepare(config)
+    checkpoint, messages = rundir.starting_point(folder, resume)
+    for message in messages:
+        logger.warning(message)
+    if checkpoint is not None:
+        logger.warning("going on from %s", checkpoint)
+    return checkpoint
+
+
+def _on_rank_0_first(action):
+    """What ``action`` returns on rank 0, on every rank; its ValueError is raised on all of them.
+
+    So the data is read and checked once, not by every rank. Folders are shared between machines.
+    """
+    if not dist.is_initialized():
+        return action()
+    outcome: list = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = action()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def _collator(config: RunConfig, processor: LlavaProcessor):
+    if config.data.packing:
+        return PackedCollator()
+    return PaddedCollator(processor.tokenizer.pad_token_id)

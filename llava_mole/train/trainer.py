@@ -1,0 +1,338 @@
+"""`MoleTrainer`: HF's Trainer with a token-normalised loss, parts, and checkpoints that are whole.
+
+HF's loop is used as it is; overridden are the data loader, the loss, the optimizer's groups and
+what a checkpoint is. Everything that decides an update is a sum over the global batch, so the
+result does not depend on how that batch is cut into ranks and micro-steps.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import Trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from llava_mole.train import checkpoints, weights
+from llava_mole.train.batches import RankBatches, TrainLoader
+from llava_mole.train.config import TrainConfig
+from llava_mole.train.heldout import heldout_losses
+from llava_mole.train.loss import GlobalBatch, count, summed_cross_entropy
+from llava_mole.train.meter import Meter, routing_logs
+from llava_mole.train.parts import parameter_groups
+from llava_mole.train.zero_gradient import ProjectorAlwaysTakesPart
+from llava_mole.tuner import MoleLayer, balance_loss_of, reset_balance_counts, routing_of
+
+PROGRESS = "progress.json"
+
+Evaluate = Callable[[nn.Module, Any, int], dict[str, float]]
+
+
+class TrainingStopped(ValueError):
+    """Training can't go on; the message names the step and the reason."""
+
+
+class MoleTrainer(Trainer):
+    """Trains a LLaVA's projector, with or without a MoLE or LoRA adapter.
+
+    A batch is what a collator of ``llava_mole.data`` returns: the model's inputs, plus
+    ``targets (B, M)`` for the M positions in ``logits_to_keep``, and ``dataset_ids (S,)``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        settings: TrainConfig,
+        batch_sampler: RankBatches,
+        datasets: list[str],
+        heldout: Mapping[str, Dataset] | None = None,
+        evaluate: Evaluate | None = None,
+        **kwargs,
+    ):
+        """Sets up HF's Trainer.
+
+        Args:
+            *args: HF's.
+            settings: rates per part and what HF's arguments do not hold.
+            batch_sampler: yields this rank's micro-batches of an epoch as index lists.
+            datasets: names; position = the id in ``dataset_ids``.
+            heldout: data sets to report the loss of every ``settings.eval_steps``.
+            evaluate: called on rank 0 with (model, processor, step) at the same steps.
+            **kwargs: HF's.
+        """
+        super().__init__(*args, **kwargs)
+        self.settings = settings
+        self.batch_sampler = batch_sampler
+        self.heldout = dict(heldout or {})
+        self.evaluate_callable = evaluate
+        self.meter = Meter(datasets, self.args.device)
+        self._rates: dict[str, float] = {}
+        self._step_loss: torch.Tensor | float = 0.0
+        # Our loss is divided by the global batch's counts already.
+        self.loss_is_scaled_for_ga = True
+        self.is_mole = any(isinstance(module, MoleLayer) for module in self.model.modules())
+        self.zero_gradient = ProjectorAlwaysTakesPart(
+            self.model, through_tower=is_deepspeed_zero3_enabled()
+        )
+
+    # ---- data ----
+
+    def get_train_dataloader(self) -> TrainLoader:
+        """This rank's loader. Not prepared by accelerate, which would shard it a second time."""
+        workers = self.args.dataloader_num_workers
+        return TrainLoader(
+            self.train_dataset,
+            batch_sampler=self.batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.args.device.type == "cuda",
+            # Its own: starting workers must not draw from the generator that dropout uses.
+            generator=torch.Generator(),
+        )
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of one optimizer step, and the counts over all ranks."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        counts = torch.tensor([count(batch) for batch in batches], dtype=torch.float64).sum(0)
+        if dist.is_initialized():
+            counts = counts.to(device)
+            dist.all_reduce(counts)
+        total = GlobalBatch(*(int(value) for value in counts.tolist()))
+        if total.targets == 0:
+            raise TrainingStopped(
+                f"step {self.state.global_step + 1}: none of the {total.sequences} samples of this "
+                "global batch has a supervised token, so there is nothing to learn from. Look at "
+                "the labels with `llava-mole data check`; answers may be cut off by "
+                "model.model_max_length."
+            )
+        for batch in batches:
+            self.meter.add_samples(batch["dataset_ids"])
+        self.meter.add_step(total)
+        # Read before the scheduler moves on: the rates that this step's update uses.
+        self._rates = {
+            f"learning_rate/{group['name']}": group["lr"]
+            for group in self.optimizer.param_groups
+            if "name" in group
+        }
+        if self.is_mole:
+            reset_balance_counts(self.model)
+        return batches, total
+
+    # ---- loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross-entropy over the global batch's targets, plus the balance loss, added once."""
+        batch: GlobalBatch = num_items_in_batch
+        inputs = {key: value for key, value in inputs.items() if key != "num_sequences"}
+        targets, dataset_ids = inputs.pop("targets"), inputs.pop("dataset_ids")
+        # No cache: with one, packed samples would see each other.
+        outputs = model(**inputs, use_cache=False)
+        language = summed_cross_entropy(outputs.logits, targets) / batch.targets
+        balance = language.new_zeros(())
+        if self.is_mole:
+            adapted = self.accelerator.unwrap_model(model)
+            balance = balance_loss_of(adapted, num_sequences=batch.sequences)
+            self.meter.add_routing(routing_of(adapted).counts, dataset_ids)
+        self.meter.add_loss(language, balance)
+        # DDP and DeepSpeed average gradients over ranks; ours are shares of a sum.
+        loss = (language + balance) * self.args.world_size
+        self._stop_unless_finite(loss.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def _stop_unless_finite(self, loss: torch.Tensor) -> None:
+        """Before the last backward of a step, where the update follows: all ranks stop together."""
+        seen = self._step_loss = self._step_loss + loss
+        if not self.accelerator.sync_gradients:
+            return
+        self._step_loss = 0.0
+        bad = torch.zeros(self.args.world_size, device=seen.device)
+        bad[self.args.process_index] = (~torch.isfinite(seen)).float()
+        if dist.is_initialized():
+            dist.all_reduce(bad)
+        if bad.any():
+            ranks = ", ".join(str(rank) for rank in bad.nonzero().flatten().tolist())
+            raise TrainingStopped(
+                f"step {self.state.global_step + 1}: the loss is NaN or infinite on rank {ranks}; "
+                "stopped before the update. The last checkpoint is sound; lower "
+                "train.learning_rate or look at the samples of this step."
+            )
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """The gradient norm; stops where it is not finite (under DeepSpeed after its update)."""
+        if not self.is_deepspeed_enabled:
+            # "No part in this step" must mean a zero gradient: AdamW skips a parameter without
+            # one, ZeRO does not, and the two drift apart.
+            for parameter in self.model.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if grad_norm is not None and not math.isfinite(grad_norm):
+            raise TrainingStopped(
+                f"step {self.state.global_step + 1}: the gradient norm is NaN or infinite. The last "
+                "checkpoint is sound; lower train.learning_rate or train.max_grad_norm."
+            )
+        return grad_norm
+
+    def floating_point_ops(self, inputs) -> int:
+        """Not counted: HF's formula would walk all parameters at each micro-step."""
+        return 0
+
+    # ---- optimizer ----
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW with a group per part: projector, router, experts, LoRA."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            decayed = set(self.get_decay_parameter_names(model))
+            groups = list(parameter_groups(model, self.settings, decayed))
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+    # ---- logs and evaluation ----
+
+    def log(self, logs: dict, start_time: float | None = None) -> None:
+        """Adds to HF's training logs the loss's parts, the rates, speed, mixture and routing."""
+        if "loss" in logs:
+            more, counts = self.meter.read()
+            logs.update(more)
+            logs.update(self._rates)
+            if counts is not None:
+                logs.update(routing_logs(counts, self.meter.datasets))
+        super().log(logs, start_time)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Losses of the held-out sets, and what the callable measures on rank 0.
+
+        Neither gradients nor random states change, so a run evaluates as often as it likes and
+        ends the same.
+        """
+        training = self.model.training
+        self.model.eval()
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            metrics = heldout_losses(
+                self.model_wrapped,
+                self.heldout,
+                self.data_collator,
+                self.settings.per_device_train_batch_size,
+                self._prepare_inputs,
+            )
+            if self.evaluate_callable is not None and self.is_world_process_zero():
+                step = self.state.global_step
+                metrics |= self.evaluate_callable(self.model, self.processing_class, step)
+        self.accelerator.wait_for_everyone()
+        self.model.train(training)
+        metrics = {f"eval/{name}": value for name, value in metrics.items()}
+        self.log(dict(metrics))
+        return metrics
+
+    # ---- checkpoints ----
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Writes the trained parts and the processor; collective under ZeRO-3 and FSDP."""
+        state = weights.trained_state(self.model, self.accelerator)
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            weights.save_trained(self.model, state, folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        step = self.state.global_step
+        output_dir = Path(self.args.output_dir)
+        staged = checkpoints.staging_folder(output_dir, step)
+        self._on_rank_0(lambda: self._make_room(output_dir, staged))
+        self.save_model(str(staged), _internal_call=True)
+        self._save_optimizer_and_scheduler(str(staged))
+        self._save_scaler(str(staged))
+        self._save_rng_state(str(staged))
+        progress = self.meter.state()
+        if self.args.should_save:
+            self.state.save_to_json(str(staged / "trainer_state.json"))
+            (staged / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        self._on_rank_0(lambda: self._publish(output_dir, staged, step))
+
+    def _make_room(self, output_dir: Path, staged: Path) -> None:
+        checkpoints.remove_stale(output_dir, keep=None)
+        checkpoints.check_space(output_dir, weights.checkpoint_bytes(self.model, self.is_deepspeed_enabled))
+        staged.mkdir()
+
+    def _publish(self, output_dir: Path, staged: Path, step: int) -> None:
+        checkpoints.write_manifest(
+            staged,
+            step=step,
+            world_size=self.args.world_size,
+            zero_stage=self._zero_stage(),
+        )
+        checkpoints.publish(staged, output_dir, step)
+        checkpoints.remove_stale(output_dir, keep=self.settings.save_total_limit)
+
+    def _on_rank_0(self, action: Callable[[], None]) -> None:
+        """Runs ``action`` on rank 0; where it fails every rank raises, so that none waits."""
+        error = None
+        if self.is_world_process_zero():
+            try:
+                action()
+            except OSError as problem:
+                error = problem
+        failed = torch.tensor([float(error is not None)], device=self.args.device)
+        if dist.is_initialized():
+            dist.all_reduce(failed)
+        if error is not None:
+            raise error
+        if failed.item():
+            raise TrainingStopped(f"step {self.state.global_step}: rank 0 could not save")
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        # HF leaves frozen parameters out for PEFT models only; stage 1 is not one, and would
+        # write the whole base with each checkpoint.
+        self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _zero_stage(self) -> int:
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        return plugin.zero_stage if plugin is not None else 0
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        weights.load_trained(model or self.model, Path(resume_from_checkpoint))
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        if resume_from_checkpoint is not None:
+            progress = Path(resume_from_checkpoint) / PROGRESS
+            self.meter.restore(json.loads(progress.read_text(encoding="utf-8")))
+        if resume_from_checkpoint is None or not self.is_deepspeed_enabled:
+            return super()._prepare_for_training(
+                max_steps, train_dataloader, resume_from_checkpoint
+            )
+        # HF would insist on the frozen parameters of a model that is not PEFT's.
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self._refuse_another_layout(resume_from_checkpoint)
+        path, _ = self.model_wrapped.load_checkpoint(
+            resume_from_checkpoint, load_module_strict=False
+        )
+        if path is None:
+            raise ValueError(f"{resume_from_checkpoint}: DeepSpeed found nothing to load")
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return prepared
+
+    def _refuse_another_layout(self, checkpoint: str) -> None:
+        manifest = checkpoints.read_manifest(Path(checkpoint))
+        for key, now in (("world_size", self.args.world_size), ("zero_stage", self._zero_stage())):
+            if manifest[key] != now:
+                raise ValueError(
+                    f"{checkpoint}: its optimizer state is sharded for {key} {manifest[key]}, this "
+                    f"run has {key} {now}; start it with {key} {manifest[key]}, or in a new "
+                    "output_dir."
+                )

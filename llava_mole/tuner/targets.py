@@ -113,13 +113,14 @@ def _find_ffn(name: str, layer: nn.Module) -> tuple[str, tuple[str, ...]]:
         full = f"{name}.{child_name}"
         if is_linear(child):
             own.append(full)
-        elif not _is_attention(child_name, child) and (linears := _linears(full, child)):
+        elif not _is_attention(child_name, child):
             if any("experts" in inner for inner, _ in child.named_modules()):
                 raise ValueError(
                     f"{full} ({type(child).__name__}) is a mixture of experts already; MoLE needs "
-                    "a dense FFN. Name other modules in target_modules."
+                    "decoders with dense FFNs."
                 )
-            containers.append((full, tuple(linears)))
+            if linears := _linears(full, child):
+                containers.append((full, tuple(linears)))
     if not containers and len(own) >= 2:
         return own[0], tuple(own)
     if len(containers) == 1 and len(containers[0][1]) >= 2:

@@ -94,9 +94,14 @@ def load_image(path: str, root: str | os.PathLike[str]) -> Image.Image:
         raise ImageError(
             f"image {path!r}: {reason} in {root}; add the file or correct image_root"
         ) from None
-    with open(descriptor, "rb") as file:
+    try:
         _check_status(path, os.fstat(descriptor))
-        content = file.read(MAX_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ImageError(f"image {path!r}: {error.strerror}; replace it") from None
+    finally:
+        os.close(descriptor)
     return decode(content, path)
 
 

@@ -1,5 +1,6 @@
 """Labels against oracles that never look at the tokenizer's offsets."""
 
+import functools
 import random
 
 import pytest
@@ -49,8 +50,13 @@ def _random_contents(chooser):
 
 def _byte_ids(tokenizer, text):
     """Ids of ``text``, one for each byte: the tokenizer's alphabet, not its algorithm."""
-    table = dict(zip(range(256), _byte_characters(), strict=True))
-    return [tokenizer.convert_tokens_to_ids(table[byte]) for byte in text.encode()]
+    vocabulary = _vocabulary(tokenizer)
+    return [vocabulary[byte] for byte in text.encode()]
+
+
+@functools.lru_cache
+def _vocabulary(tokenizer):
+    return [tokenizer.convert_tokens_to_ids(character) for character in _byte_characters()]
 
 
 def _byte_characters():

@@ -54,7 +54,7 @@ class MoleConfig(LoraConfig):
         balance_norm: ``"switch"``, ``"paper"`` (Eq. 7 as printed; grows with the square of the
             length) or ``"authors"``.
         balance_scope: What X is in Eq. 6-8: each ``"sequence"``, the ``"micro_batch"`` or the
-            ``"global_batch"``.
+            ``"global_batch"`` (all ranks, and with ``balance_loss_of`` all micro-steps).
         balance_coef: Factor on the balance loss (1e-2 in Sec. 3.4).
         router_bias: Adds a bias to the router's logits; the paper has none.
         dispatch: How experts are computed: ``"auto"``, ``"loop"``, ``"masked"`` or ``"grouped"``.

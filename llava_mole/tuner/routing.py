@@ -65,8 +65,7 @@ def balance_loss_of(
 
 def reset_balance_counts(model: nn.Module) -> None:
     """Starts the next global batch; call it once per optimizer step with ``"global_batch"``."""
-    for counts in _state(model).global_counts.values():
-        counts.reset()
+    _state(model).reset_global_counts()
 
 
 def load_stats(

@@ -117,10 +117,7 @@ class RoutingState:
             return probs.sum() * 0.0
         total = None
         if config.balance_scope == "global_batch":
-            if adapter not in self._added:
-                buffer = self.global_counts.setdefault(adapter, GlobalCounts())
-                self._added[adapter] = buffer.add(counts.sum(1))
-            total = self._added[adapter]
+            total = self._global_counts(adapter, counts, probs.requires_grad)
         loss = balance_loss(
             counts, probs, lengths, config.balance_norm, config.balance_scope, total
         )
@@ -130,6 +127,20 @@ class RoutingState:
         elif num_sequences is not None:
             loss = loss * here / num_sequences
         return config.balance_coef * loss
+
+    def _global_counts(self, adapter: str, counts: torch.Tensor, training: bool) -> torch.Tensor:
+        """``(N, K)`` counts of the global batch so far; a forward is counted once."""
+        if not training:
+            return counts.sum(1)  # no step to accumulate for, and no collective call
+        if adapter not in self._added:
+            buffer = self.global_counts.setdefault(adapter, GlobalCounts())
+            self._added[adapter] = buffer.add(counts.sum(1))
+        return self._added[adapter]
+
+    def reset_global_counts(self) -> None:
+        """Starts the next global batch."""
+        for counts in self.global_counts.values():
+            counts.reset()
 
 
 class StackHook:
@@ -174,6 +185,8 @@ class LossHook:
         wanted = module.training and torch.is_grad_enabled() and self.state.records
         if not wanted or not isinstance(loss, torch.Tensor):
             return output
+        # Nobody says here where an optimizer step ends, so micro-steps are not accumulated.
+        self.state.reset_global_counts()
         balance = sum(self.state.balance_loss(name, None) for name in self.state.records)
         total = loss + (balance * self._share(kwargs)).to(loss.device)
         if as_tuple:

@@ -152,6 +152,14 @@ def test_global_batch_equals_micro_batch_when_there_is_only_one():
         assert_close(alone, balance_loss(counts, probs, lengths, norm, "micro_batch"))
 
 
+def test_counts_take_no_gradient():
+    counts = torch.ones(1, 1, K, requires_grad=True)
+    probs = torch.ones(1, 1, K, requires_grad=True)
+    balance_loss(counts, probs, torch.ones(1)).backward()
+    assert counts.grad is None
+    assert probs.grad.any()
+
+
 def test_unknown_names_are_refused():
     three = torch.ones(1, 1, K), torch.ones(1, 1, K), torch.ones(1)
     with pytest.raises(ValueError, match="balance_norm='softmax'"):

@@ -138,6 +138,7 @@ def _language_model(config: ModelConfig, quantization_config: Any) -> PreTrained
             _text_config(config), dtype=_dtype(config), **_attention(config)
         )
     else:
+        _read_config(config.language_model, "model.language_model")  # its error is the clearer one
         extra = {}
         if quantization_config is not None:
             extra["quantization_config"] = quantization_config

@@ -123,7 +123,7 @@ def _load_adapter(model: nn.Module, run_dir: Path) -> PeftModel:
         raise ValueError(f"{run_dir}: {ADAPTER_CONFIG} is there but {ADAPTER_WEIGHTS} is not.")
     try:
         model = PeftModel.from_pretrained(model, run_dir)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(
             f"{weights} does not fit this base model ({error}); check --model-base."
         ) from error
@@ -144,7 +144,8 @@ def _quantization(load_4bit: bool, load_8bit: bool, dtype: str) -> BitsAndBytesC
     return BitsAndBytesConfig(
         load_in_4bit=load_4bit,
         load_in_8bit=load_8bit,
-        llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
+        # Matched against the start or the end of a module's full name.
+        llm_int8_skip_modules=["model.vision_tower", "model.multi_modal_projector", "lm_head"],
         bnb_4bit_compute_dtype=getattr(torch, dtype),
         bnb_4bit_use_double_quant=True,
         bnb_4bit_quant_type="nf4",

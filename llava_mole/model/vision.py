@@ -202,7 +202,7 @@ def _hf_config(config: ModelConfig) -> PreTrainedConfig:
     else:
         try:
             result = AutoConfig.from_pretrained(folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"model.vision_tower {folder!r}: no config.json can be read ({error}); give a CLIP "
                 "folder or hub name, or its architecture in model.vision_config."

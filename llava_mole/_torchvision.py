@@ -17,10 +17,10 @@ _library = None  # torch forgets the schemas when the Library object is collecte
 
 
 def ensure_importable() -> None:
-    """Imports torchvision, declaring ``nms`` and ``qnms`` first where its C++ library can't load."""
+    """Imports torchvision, declaring what its C++ library could not define."""
     global _library
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if _MISSING not in str(error):
             raise
@@ -29,4 +29,4 @@ def ensure_importable() -> None:
         _library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             _library.define(operator + _SCHEMA)
-        import torchvision  # noqa: F401
+        import torchvision

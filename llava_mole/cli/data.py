@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from llava_mole.data.builders.quickstart import build_quickstart
+    from llava_mole.data.builders.quickstart import build_all
 
-    build_quickstart(arguments.output, arguments.seed)
+    build_all(arguments.output, arguments.seed)
     print(f"made in {arguments.output}")
     return 0
 

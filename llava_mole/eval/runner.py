@@ -1,8 +1,7 @@
 """Asks a model every question of a set and keeps each answer at once.
 
-A question is a record's last assistant turn: the turns before it are the prompt, its content is
-the reference. Answers are appended to a JSONL file as they come, so a run that was stopped goes on
-where it was; the same questions in the same order give the same file.
+Answers are appended to a JSONL file as they come, so a run that was stopped goes on where it was;
+the same questions in the same order give the same file.
 """
 
 import collections
@@ -10,7 +9,7 @@ import dataclasses
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from llava_mole.data.records import Record
 from llava_mole.eval.metrics import exact_match, wilson_interval
+from llava_mole.eval.questions import prompt_of, question_of, reference_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def ask(
     with open(file, "a", encoding="utf-8") as out, bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            prompts = [(image_of(record), _prompt(record)) for record in batch]
+            prompts = [(image_of(record), prompt_of(record)) for record in batch]
             for record, prediction in zip(batch, answer_batch(prompts), strict=True):
                 answers.append(_score(record, prediction))
                 out.write(json.dumps(dataclasses.asdict(answers[-1]), ensure_ascii=False) + "\n")
@@ -107,13 +107,13 @@ def majority(records: Sequence[Record], training: Sequence[Record]) -> Score:
     by_task: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     overall: collections.Counter = collections.Counter()
     for record in training:
-        reference = record.turns[-1].content
-        for counter in (by_question[_question(record)], by_task[record.task], overall):
+        reference = reference_of(record)
+        for counter in (by_question[question_of(record)], by_task[record.task], overall):
             counter[reference] += 1
     hits = 0
     for record in records:
-        counter = by_question.get(_question(record)) or by_task.get(record.task) or overall
-        hits += exact_match(counter.most_common(1)[0][0], record.turns[-1].content)
+        counter = by_question.get(question_of(record)) or by_task.get(record.task) or overall
+        hits += exact_match(counter.most_common(1)[0][0], reference_of(record))
     return Score(hits, len(records))
 
 
@@ -143,6 +143,24 @@ def with_shuffled_images(records: Sequence[Record], seed: int) -> list[Record]:
     return shuffled
 
 
+def table(results: Mapping[str, Mapping[str, Score]]) -> str:
+    """A text table: one line a set, one column a kind of score, intervals beside them."""
+    kinds = list(dict.fromkeys(kind for scores in results.values() for kind in scores))
+    width = max([len("set"), *map(len, results)])
+    lines = [f"{'set':{width}}  {'n':>5}" + "".join(f"  {kind:>22}" for kind in kinds)]
+    for name, scores in results.items():
+        total = next(iter(scores.values())).total
+        cells = []
+        for kind in kinds:
+            cell = "-"
+            if kind in scores:
+                low, high = (100 * end for end in scores[kind].interval)
+                cell = f"{100 * scores[kind].accuracy:.1f} [{low:.1f}, {high:.1f}]"
+            cells.append(f"  {cell:>22}")
+        lines.append(f"{name:{width}}  {total:>5}" + "".join(cells))
+    return "\n".join(lines)
+
+
 def _kept(file: Path, records: Sequence[Record]) -> list[Answer]:
     """Answers already in ``file``; a last line that was cut off by a crash is dropped from it."""
     if not file.exists():
@@ -153,21 +171,13 @@ def _kept(file: Path, records: Sequence[Record]) -> list[Answer]:
         with open(file, "r+b") as handle:
             handle.truncate(len(whole))
     answers = [Answer(**json.loads(line)) for line in whole.decode("utf-8").splitlines()]
-    expected = [(record.id, _question(record)) for record in records]
+    expected = [(record.id, question_of(record)) for record in records]
     if [(answer.id, answer.question) for answer in answers] != expected[: len(answers)]:
         raise ValueError(f"{file}: holds answers to other questions; delete it to ask afresh")
     return answers
 
 
-def _question(record: Record) -> str:
-    return record.turns[-2].content.replace("<image>", "").strip()
-
-
-def _prompt(record: Record) -> list[dict[str, str]]:
-    return [{"role": turn.role, "content": turn.content} for turn in record.turns[:-1]]
-
-
 def _score(record: Record, prediction: str) -> Answer:
-    reference = record.turns[-1].content
+    reference = reference_of(record)
     hit = exact_match(prediction, reference)
-    return Answer(record.id, record.task, _question(record), reference, prediction, hit)
+    return Answer(record.id, record.task, question_of(record), reference, prediction, hit)

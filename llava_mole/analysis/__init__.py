@@ -1,0 +1,1 @@
+"""What a trained model's routers do, as numbers and pictures."""

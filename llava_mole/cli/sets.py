@@ -1,0 +1,42 @@
+"""NAME=FILE arguments to open question sets, for the commands that take several."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) -> dict:
+    """Opens every ``NAME=FILE`` as a `RecordSet`.
+
+    Raises:
+        ValueError: a pair that is not one, a name given twice, a missing file, or bad records.
+    """
+    from llava_mole.data.arrow import open_dataset
+    from llava_mole.data.config import DatasetConfig
+
+    opened = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not equals or not name or not file or Path(name).name != name:
+            raise ValueError(f"{option} {pair!r}: write it as NAME=FILE, the name not a path")
+        if name in opened:
+            raise ValueError(f"{option}: two sets are named {name!r}")
+        records = open_dataset(DatasetConfig(name, file, image_root))
+        if records.problems:
+            raise ValueError(
+                f"{option} {pair!r}: {len(records.problems)} bad record(s), the first: "
+                f"{records.problems[0]}; 'llava-mole data check {file}' lists them all"
+            )
+        if not len(records):
+            raise ValueError(f"{option} {pair!r}: no records in {file}")
+        opened[name] = records
+    return opened
+
+
+def device_of(name: str | None) -> str:
+    """The device a command was given, else a GPU where there is one."""
+    import torch
+
+    try:
+        return str(torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu")))
+    except RuntimeError:
+        raise ValueError(f"--device {name!r}: write cpu, cuda or cuda:N") from None

@@ -7,6 +7,7 @@ them needs its C++ operators here. On that very error the missing schemas are de
 kernels, so calling one still fails clearly) and torchvision is imported again.
 """
 
+import importlib
 import sys
 
 import torch
@@ -20,7 +21,7 @@ def ensure_importable() -> None:
     """Imports torchvision, declaring what its C++ library could not define."""
     global _library
     try:
-        import torchvision
+        importlib.import_module("torchvision")
     except RuntimeError as error:
         if _MISSING not in str(error):
             raise
@@ -29,4 +30,4 @@ def ensure_importable() -> None:
         _library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             _library.define(operator + _SCHEMA)
-        import torchvision
+        importlib.import_module("torchvision")

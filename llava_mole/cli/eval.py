@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``llava-mole eval``."""
     parser.add_argument("--model-path", required=True, help="run directory, or a LLaVA checkpoint")
     parser.add_argument("--model-base", help="base model in place of the one the run names")
+    parser.add_argument("--conv-mode", help="template of the turns in place of the run's own")
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="NAME=FILE", help="question sets"
     )
@@ -65,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.model import load_run
 
     model, processor = load_run(
-        arguments.model_path, arguments.model_base, device=device_of(arguments.device)
+        arguments.model_path,
+        arguments.model_base,
+        device=device_of(arguments.device),
+        conv_mode=arguments.conv_mode,
     )
     output = Path(arguments.output or Path(arguments.model_path) / "eval")
 

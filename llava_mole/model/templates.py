@@ -129,6 +129,7 @@ class Template:
         user = f"(({_q(IMAGE_TOKEN + chr(10))} * ns.images) + ns.text{data}.strip()).strip()"
         if not self.keeps_user_text:
             user = f"{_q(IMAGE_TOKEN)} * ns.images"
+        imageless = f"ns.text{data}" if self.keeps_user_text else "''"
         answer = f"{_q(self.answer_format[0])} + ns.text{data}{no_image}"
         answer += f" + {_q(self.answer_format[1] + self.after_answer)}"
         default = f"{{{{ {_q(system_0 + self.system + system_1)} }}}}"
@@ -153,7 +154,7 @@ class Template:
             "{%- if message['role'] == 'user' -%}"
             f"{{{{ {_q(user_0)} }}}}"
             f"{{%- if ns.images -%}}{{{{ {user} }}}}"
-            f"{{%- else -%}}{{{{ ns.text{data} }}}}{{%- endif -%}}"
+            f"{{%- else -%}}{{{{ {imageless} }}}}{{%- endif -%}}"
             f"{{{{ {_q(user_1)} }}}}"
             "{%- elif message['role'] == 'assistant' -%}"
             f"{{{{ {_q(self.prompt)} + {answer} }}}}"

@@ -88,8 +88,6 @@ class MoleModel(LoraModel):
         layer = MoleLayer(target, linears, index, self._state)
         layer.set_adapter(self.active_adapters)
         layer.update_layer(adapter_name, config, r, lora_alpha)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter is not trainable by itself
         self._replace_module(parent, target_name, layer, target)
 
     def _refuse_inner_linear(self, key: str) -> None:

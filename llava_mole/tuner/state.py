@@ -202,6 +202,9 @@ class LossHook:
         loss would be counted once per micro-batch.
         """
         labels, num_items = kwargs.get("labels"), kwargs.get("num_items_in_batch")
-        if labels is None or num_items is None:
+        targets = kwargs.get("shift_labels")
+        if targets is None and labels is not None:
+            targets = labels[..., 1:]  # a row's first token is never predicted, nor counted
+        if targets is None or num_items is None:
             return 1.0
-        return (labels != -100).sum() / num_items
+        return (targets != -100).sum() / num_items

@@ -3,6 +3,7 @@
 import functools
 import random
 
+import numpy as np
 import pytest
 from tokenizers import (
     AddedToken,
@@ -16,7 +17,13 @@ from tokenizers import (
 from tokenizers import processors as post_processors
 from transformers import PreTrainedTokenizerFast
 
-from llava_mole.data.encode import Encoder, count_image_tokens, encode, image_token_id
+from llava_mole.data.encode import (
+    Encoder,
+    _first_characters,
+    count_image_tokens,
+    encode,
+    image_token_id,
+)
 from llava_mole.data.records import BadRecord
 from llava_mole.model.templates import conversation
 from tests import tiny
@@ -176,6 +183,30 @@ def test_tokens_across_a_border_belong_to_where_they_begin(spans, expected):
         for id, label in zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True)
     ]
     assert shown == ["x", *expected]
+
+
+def test_ranges_that_tokenizers_leave_empty():
+    # "a" + white space trimmed off the offsets + "b", then a prefix put before "c".
+    offsets = np.array([[0, 1], [3, 3], [3, 4], [4, 4], [4, 5]])
+    assert _first_characters(offsets).tolist() == [0, 1, 3, 4, 4]
+
+
+def test_what_nothing_comes_before_is_not_supervised(tokenizer):
+    # A BOS in front of a target is not a target, and a lone token without BOS can't be predicted.
+    encoded = encode(record("Q", "A"), tokenizer, _Spans(("A", True)), P, 100)
+    assert encoded.input_ids.tolist()[0] == tokenizer.bos_token_id
+    assert encoded.labels.tolist()[0] == -100
+    assert encoded.num_supervised == 1
+    with pytest.raises(BadRecord, match="no token of the answer is supervised"):
+        encode(record("Q", "A"), _trained_bpe(False), _Spans(("A", True)), P, 100)
+
+
+def test_overlapping_special_strings_are_all_broken():
+    tokenizer = _trained_bpe(False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["xyx", "yxy"]})
+    encoded = encode(record("Q", "xyxyxy"), tokenizer, VicunaLike(), P, 100)
+    assert not {"xyx", "yxy"} & set(tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist()))
+    assert tokenizer.decode(encoded.input_ids).endswith(" xyxyxy</s>")
 
 
 def _sentencepiece_like(legacy: bool):

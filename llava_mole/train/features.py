@@ -55,7 +55,7 @@ def _made_with(tower: nn.Module, pixels: ProcessorPixels, layer: int) -> dict:
     digest = hashlib.sha256()
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {
         "tower": digest.hexdigest(),
         "layer": layer,

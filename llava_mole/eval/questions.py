@@ -5,7 +5,7 @@ import os
 from PIL import Image
 
 from llava_mole.data.images import load_image
-from llava_mole.data.records import IMAGE_TOKEN, Record
+from llava_mole.data.records import IMAGE_TOKEN, Record, Turn
 
 
 def prompt_of(record: Record) -> list[dict[str, str]]:
@@ -20,7 +20,12 @@ def reference_of(record: Record) -> str:
 
 def question_of(record: Record) -> str:
     """The last question's text without image slots."""
-    return record.turns[-2].content.replace(IMAGE_TOKEN, "").strip()
+    return plain_text(record.turns[-2])
+
+
+def plain_text(turn: Turn) -> str:
+    """A turn's text without image slots."""
+    return turn.content.replace(IMAGE_TOKEN, "").strip()
 
 
 def image_of(record: Record, root: str | os.PathLike[str]) -> Image.Image | None:

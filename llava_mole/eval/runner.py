@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from llava_mole.data.records import Record
 from llava_mole.eval.metrics import exact_match, wilson_interval
-from llava_mole.eval.questions import prompt_of, question_of, reference_of
+from llava_mole.eval.questions import plain_text, prompt_of, question_of, reference_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,16 +100,16 @@ def score(answers: Sequence[Answer]) -> Score:
 def majority(records: Sequence[Record], training: Sequence[Record]) -> Score:
     """Score of always giving a question's most frequent answer in the training set.
 
-    The same question text decides where training has it, else the same task, else all of training:
-    the best that can be done from the words alone without generalising.
+    Every turn of a training record counts. The same question text decides where training has it,
+    else the same task, else all of training: the best that can be done from the words alone.
     """
     by_question: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     by_task: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     overall: collections.Counter = collections.Counter()
     for record in training:
-        reference = reference_of(record)
-        for counter in (by_question[question_of(record)], by_task[record.task], overall):
-            counter[reference] += 1
+        for asked, answered in zip(record.turns[::2], record.turns[1::2], strict=True):
+            for counter in (by_question[plain_text(asked)], by_task[record.task], overall):
+                counter[answered.content] += 1
     hits = 0
     for record in records:
         counter = by_question.get(question_of(record)) or by_task.get(record.task) or overall

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -245,8 +244,3 @@ def _dtype(config: ModelConfig) -> torch.dtype:
 
 def _padded(num_tokens: int) -> int:
     return math.ceil(num_tokens / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-
-
-def image_tokens(model: nn.Module) -> int:
-    """P, the number of ``<image>`` positions that one image takes."""
-    return model.config.image_seq_length

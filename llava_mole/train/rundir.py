@@ -74,8 +74,7 @@ def differences(config: RunConfig, folder: Path) -> list[str]:
     path = folder / CONFIG
     if not path.exists():
         return []
-    before = _flat(dataclasses.asdict(load(RunConfig, path)))
-    now = _flat(dataclasses.asdict(config))
+    before, now = (_comparable(c) for c in (load(RunConfig, path), config))
     return [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -167,6 +166,12 @@ def finished(folder: Path) -> bool:
         (folder / name).is_file() and (folder / name).stat().st_size == size
         for name, size in files.items()
     )
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """Dotted keys to values; the order of domains counts, for the mixture's order hangs on it."""
+    order = {"data.domains (order)": list(config.data.domains)}
+    return _flat(dataclasses.asdict(config)) | order
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 def write_config(folder: Path, values: dict) -> Path:
     """``values`` as a YAML file named after their output folder."""
     path = folder / f"{Path(values['output_dir']).name}.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -39,12 +39,15 @@ def write_dataset(folder: Path, name: str, samples: int, seed: int, text_only_ev
     return path
 
 
-def run_values(folder: Path, stage: str = "finetune", text_only_every: int = 3, **train) -> dict:
-    """A run config as plain values: two data sets of 24 and 16 samples, global batches of 8."""
-    data = folder / "data"
+def run_values(folder: Path, stage: str = "finetune", **train) -> dict:
+    """A run config as plain values: two data sets of 24 and 16 samples, global batches of 8.
+
+    In finetuning every third sample of ``mixed`` is text alone.
+    """
+    data = folder / f"{stage}_data"
     if not data.exists():
         write_dataset(data, "squares", 24, 0)
-        write_dataset(data, "mixed", 16, 1, text_only_every)
+        write_dataset(data, "mixed", 16, 1, text_only_every=3 if stage == "finetune" else 0)
     domains = {
         "general": {"datasets": [{"name": "squares", "path": str(data / "squares.json")}]},
         "document": {

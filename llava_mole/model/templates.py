@@ -22,7 +22,6 @@ VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
-SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
 class Span(NamedTuple):
@@ -38,7 +37,7 @@ class Template:
 
     Attributes:
         name: the ``conv_mode``.
-        system: default system prompt.
+        system: default system prompt; none where it is empty.
         system_format: text before and after the system prompt.
         user_format: text before and after a user's turn.
         prompt: what an assistant's turn starts with; the last thing before generation.
@@ -77,7 +76,9 @@ class Template:
         system = self.system
         if turns and turns[0]["role"] == "system":
             system = self._as_data(turns.pop(0)["content"], (*self.control, IMAGE_TOKEN))
-        pieces = [Span(self.system_format[0] + system + self.system_format[1], False)]
+        pieces = []
+        if system:
+            pieces.append(Span(self.system_format[0] + system + self.system_format[1], False))
         for index, turn in enumerate(turns):
             expected = "assistant" if index % 2 else "user"
             if turn["role"] != expected:
@@ -132,7 +133,9 @@ class Template:
         imageless = f"ns.text{data}" if self.keeps_user_text else "''"
         answer = f"{_q(self.answer_format[0])} + ns.text{data}{no_image}"
         answer += f" + {_q(self.answer_format[1] + self.after_answer)}"
-        default = f"{{{{ {_q(system_0 + self.system + system_1)} }}}}"
+        default = ""
+        if self.system:
+            default = f"{{%- elif loop.first -%}}{{{{ {_q(system_0 + self.system + system_1)} }}}}"
         return (
             "{%- for message in messages -%}"
             "{%- set ns = namespace(text='', images=0) -%}"
@@ -150,7 +153,7 @@ class Template:
             "{%- endif -%}"
             "{%- if message['role'] == 'system' -%}"
             f"{{{{ {_q(system_0)} + ns.text{data}{no_image} + {_q(system_1)} }}}}"
-            f"{{%- elif loop.first -%}}{default}{{%- endif -%}}"
+            f"{default}{{%- endif -%}}"
             "{%- if message['role'] == 'user' -%}"
             f"{{{{ {_q(user_0)} }}}}"
             f"{{%- if ns.images -%}}{{{{ {user} }}}}"
@@ -168,7 +171,8 @@ def conversation(conv_mode: str, eos: str = "</s>") -> Template:
     """The template of a ``conv_mode``.
 
     Args:
-        conv_mode: ``vicuna_v1`` (LLaVA-1.5), ``plain`` (LLaVA's stage 1) or ``chatml`` (SmolLM2).
+        conv_mode: ``vicuna_v1`` (LLaVA-1.5), ``plain`` (LLaVA's stage 1) or ``chatml`` (SmolLM2,
+            without the system prompt that its own template puts first).
         eos: the tokenizer's end-of-sequence string, which ends an answer so that the model learns
             to stop; chatml ends every turn with it (SmolLM2-Instruct's is ``<|im_end|>``).
 
@@ -202,7 +206,7 @@ def conversation(conv_mode: str, eos: str = "</s>") -> Template:
     if conv_mode == "chatml":
         return Template(
             name=conv_mode,
-            system=SMOLLM2_SYSTEM,
+            system="",
             system_format=("<|im_start|>system\n", f"{eos}\n"),
             user_format=("<|im_start|>user\n", f"{eos}\n"),
             prompt="<|im_start|>assistant\n",

@@ -41,16 +41,18 @@ def test_plain_is_image_and_caption():
 
 
 def test_chatml_is_smollm2s_string():
+    system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     template = conversation("chatml", eos="<|im_end|>")
-    assert template.spans([user("<image>\nQ"), assistant("A")]) == [
-        Span(
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
-            "Face<|im_end|>\n<|im_start|>user\n<image>\nQ<|im_end|>\n<|im_start|>assistant\n",
-            False,
-        ),
+    exchange = [
+        Span("<|im_start|>user\n<image>\nQ<|im_end|>\n<|im_start|>assistant\n", False),
         Span("A<|im_end|>", True),
         Span("\n", False),
     ]
+    turns = [{"role": "user", "content": "<image>\nQ"}, {"role": "assistant", "content": "A"}]
+    assert template.spans(turns) == exchange
+    prefix = f"<|im_start|>system\n{system}<|im_end|>\n"
+    with_system = template.spans([{"role": "system", "content": system}, *turns])
+    assert with_system == [Span(prefix + exchange[0].text, False), *exchange[1:]]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def build_feature_cache(
     pixels: Callable[[Any], torch.Tensor],
     tower: Callable[[torch.Tensor], torch.Tensor],
     made_with: Any,
-    batch_size: int = 32,
+    batch_size: int = 8,
     dtype: torch.dtype | None = None,
 ) -> FeatureCache:
     """The features of ``images``, from ``path`` if they are there, else computed and written.

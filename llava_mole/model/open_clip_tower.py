@@ -149,6 +149,8 @@ def hidden_states(
         return states
     if hasattr(visual, "trunk"):  # timm
         trunk = visual.trunk
+        # Convolutions run up to twice as fast with the channels last in memory.
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         final, maps = trunk.forward_intermediates(pixels, norm=False, output_fmt="NCHW")
         if final.ndim == 3:
             final = final[:, getattr(trunk, "num_prefix_tokens", 0) :]

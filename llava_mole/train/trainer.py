@@ -231,6 +231,9 @@ class MoleTrainer(Trainer):
         self.model.train(training)
         metrics = {f"eval/{name}": value for name, value in metrics.items()}
         self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     # ---- checkpoints ----

@@ -59,29 +59,39 @@ launch() {
         python=python3
         if [[ -x .venv/bin/python ]]; then python=.venv/bin/python; fi
     fi
-    local command=(llava_mole.cli.main train --config "$config")
-    if [[ -n "${OUTPUT_DIR:-}" ]]; then command+=("output_dir=$OUTPUT_DIR"); fi
-    if [[ -n "${LANGUAGE_MODEL:-}" ]]; then command+=("model.language_model=$LANGUAGE_MODEL"); fi
-    if [[ -n "${VISION_WEIGHTS:-}" ]]; then command+=("model.vision_pretrained=$VISION_WEIGHTS"); fi
-    if [[ -n "${PROJECTOR:-}" ]]; then command+=("model.projector=$PROJECTOR"); fi
+    # The command wants all flags before the first key=value.
+    local flags=() overrides=()
+    if [[ -n "${OUTPUT_DIR:-}" ]]; then overrides+=("output_dir=$OUTPUT_DIR"); fi
+    if [[ -n "${LANGUAGE_MODEL:-}" ]]; then overrides+=("model.language_model=$LANGUAGE_MODEL"); fi
+    if [[ -n "${VISION_WEIGHTS:-}" ]]; then overrides+=("model.vision_pretrained=$VISION_WEIGHTS"); fi
+    if [[ -n "${PROJECTOR:-}" ]]; then overrides+=("model.projector=$PROJECTOR"); fi
     case "${DEEPSPEED:-}" in
         "") ;;
-        none) command+=("train.deepspeed=null") ;;
-        *) command+=(--deepspeed "$DEEPSPEED") ;;
+        none) overrides+=("train.deepspeed=null") ;;
+        *) flags+=(--deepspeed "$DEEPSPEED") ;;
     esac
-    command+=("$@")
+    for argument in "$@"; do
+        if [[ "$argument" =~ ^[A-Za-z_][A-Za-z0-9_.]*= ]]; then
+            overrides+=("$argument")
+        else
+            flags+=("$argument")
+        fi
+    done
 
     local nnodes="${NNODES:-${SLURM_NNODES:-1}}"
     local nproc="${NPROC_PER_NODE:-${SLURM_GPUS_ON_NODE:-$(count_gpus)}}"
+    if [[ "$dry_run" == yes ]]; then flags+=(--ranks $((nnodes * nproc))); fi
+    local command=(llava_mole.cli.main train --config "$config" "${flags[@]}" "${overrides[@]}")
     if [[ "$dry_run" == yes ]]; then
-        exec "$python" -m "${command[@]}" --ranks $((nnodes * nproc))
+        exec "$python" -m "${command[@]}"
     fi
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" TOKENIZERS_PARALLELISM=false
 
     if [[ -n "${HOSTFILE:-}" ]]; then
-        local deepspeed=("$(dirname "$(command -v "$python")")/deepspeed")
-        [[ -x "${deepspeed[0]}" ]] || deepspeed=(deepspeed)
-        exec "${deepspeed[@]}" --hostfile "$HOSTFILE" --no_local_rank \
+        local deepspeed
+        deepspeed="$(dirname "$(command -v "$python")")/deepspeed"
+        [[ -x "$deepspeed" ]] || deepspeed=deepspeed
+        exec "$deepspeed" --hostfile "$HOSTFILE" --no_local_rank \
             ${MASTER_ADDR:+--master_addr "$MASTER_ADDR"} --master_port "${MASTER_PORT:-29500}" \
             --module "${command[@]}"
     fi

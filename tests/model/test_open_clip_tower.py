@@ -123,7 +123,7 @@ def test_timm_trunk_gives_the_chosen_stage(tmp_path, layer, width, tokens):
     model = build_model(ModelConfig(**timm_section(tmp_path, layer)))
     assert model.config.vision_config.hidden_size == width
     assert model.config.image_seq_length == tokens
-    pixels = torch.randn(2, 3, 64, 64)
+    pixels = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     trunk = model.model.vision_tower.visual.trunk
     with torch.no_grad():
         features = model.get_image_features(pixels, return_dict=True).pooler_output

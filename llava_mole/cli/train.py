@@ -2,10 +2,10 @@
 # what it would do: parameters, memory per GPU, steps, data; needs no weights, data or network
 llava-mole train --config configs/finetune_mole.yaml --dry-run --ranks 64
 
-# one process
-llava-mole train --config configs/finetune_mole.yaml train.learning_rate=1e-4
+# one process, without DeepSpeed (which always wants a launcher)
+llava-mole train --config configs/finetune_mole.yaml train.deepspeed=null train.learning_rate=1e-4
 
-# all GPUs of this machine, DeepSpeed ZeRO-2 (several machines: bash scripts/finetune_mole.sh --help)
+# all GPUs of this machine, DeepSpeed ZeRO-2; several: bash scripts/finetune_mole.sh --help
 torchrun --nproc-per-node 8 -m llava_mole.cli.main train --config configs/finetune_mole.yaml
 
 The same command, started again, goes on from the newest valid checkpoint in output_dir.

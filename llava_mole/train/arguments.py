@@ -1,6 +1,7 @@
 """From a `RunConfig` to HF's ``TrainingArguments``: the only place that knows both."""
 
 import json
+import os
 from pathlib import Path
 
 from transformers import TrainingArguments
@@ -15,6 +16,12 @@ def training_arguments(config: RunConfig) -> TrainingArguments:
     (which would replace a NaN by an average), its pruning of batch keys, and checkpoint rotation.
     """
     train = config.train
+    if train.deepspeed is not None and "RANK" not in os.environ:
+        raise ValueError(
+            "train.deepspeed needs a launcher, even for one rank: start with bash scripts/*.sh or "
+            "torchrun --nproc-per-node 1 -m llava_mole.cli.main train ..., or set "
+            "train.deepspeed=null."
+        )
     return TrainingArguments(
         output_dir=config.output_dir,
         seed=config.seed,

@@ -127,7 +127,7 @@ def remove_stale(output_dir: Path, keep: int | None) -> None:
 
 
 def check_space(folder: str | Path, needed: int) -> None:
-    """Raises OSError, naming path and bytes, where ``needed`` bytes do not fit beside ``folder``."""
+    """Raises OSError, naming path and bytes, where ``needed`` bytes do not fit in ``folder``."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(

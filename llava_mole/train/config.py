@@ -78,7 +78,7 @@ class TrainConfig:
         gradient_checkpointing: recompute activations in backward.
         use_cpu: train on the CPU although a GPU is there.
         deepspeed: path of a DeepSpeed JSON, e.g. ``configs/deepspeed/zero2.json``.
-        ddp_timeout: seconds a collective may take.
+        ddp_timeout: seconds a collective may take; rank 0 checks all records while others wait.
         logging_steps: optimizer steps between log lines.
         save_steps: optimizer steps between checkpoints; 0 keeps only the one at the end.
         save_total_limit: checkpoints kept, newest first; null keeps all.
@@ -109,7 +109,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     use_cpu: bool = False
     deepspeed: str | None = None
-    ddp_timeout: int = 1800
+    ddp_timeout: int = 7200
     logging_steps: int = 10
     save_steps: int = 500
     save_total_limit: int | None = 2

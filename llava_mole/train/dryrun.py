@@ -45,7 +45,9 @@ def plan(config: RunConfig, ranks: int) -> str:
     base = sum(parameter.numel() for parameter in model.parameters())
     model = attach(model, config)
     counts = count_parameters(model)
-    adapter = sum(counts[part].trainable for part in ("lora", "experts", "router") if part in counts)
+    adapter = sum(
+        counts[part].trainable for part in ("lora", "experts", "router") if part in counts
+    )
     stage = config.stage
     if stage == "finetune":
         stage = f"{stage}, adapter {config.adapter.type}"
@@ -69,7 +71,7 @@ def memory(config: RunConfig, model: nn.Module, ranks: int) -> list[str]:
     size = parameters[0].element_size()
     # DeepSpeed trains in the compute dtype over float32 masters; without it weights are float32.
     own, master = (2 if train.bf16 else 4, 4) if settings else (4, 0)
-    shard = {name: 1 for name in ("weights", "gradients", "optimizer")}
+    shard = dict.fromkeys(("weights", "gradients", "optimizer"), 1)
     if stage >= 1:
         shard["optimizer"] = ranks
     if stage >= 2:
@@ -151,8 +153,8 @@ def schedule(config: RunConfig, ranks: int) -> list[str]:
     lines += [
         "",
         f"steps: {steps:,} ({per_epoch:,} an epoch), warm-up {train.warmup_steps:,}",
-        f"global batch {global_batch} = {ranks} ranks x {train.per_device_train_batch_size} samples "
-        f"x {accumulation} accumulation steps",
+        f"global batch {global_batch} = {ranks} ranks x {train.per_device_train_batch_size} "
+        f"samples x {accumulation} accumulation steps",
         "learning rates, peak -> end of the cosine:",
     ]
     for part in _trained_parts(config):

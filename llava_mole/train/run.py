@@ -1,7 +1,7 @@
 """One training run from its config: `train`.
 
-    build model and processor -> attach the adapter, freeze -> open and check the data -> trainer
-    -> save
+build model and processor -> attach the adapter, freeze -> open and check the data -> trainer
+-> save
 """
 
 import logging

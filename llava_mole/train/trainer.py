@@ -174,8 +174,8 @@ class MoleTrainer(Trainer):
         grad_norm = super()._get_grad_norm(model, grad_norm)
         if grad_norm is not None and not math.isfinite(grad_norm):
             raise TrainingStopped(
-                f"step {self.state.global_step + 1}: the gradient norm is NaN or infinite. The last "
-                "checkpoint is sound; lower train.learning_rate or train.max_grad_norm."
+                f"step {self.state.global_step + 1}: the gradient norm is NaN or infinite. The "
+                "last checkpoint is sound; lower train.learning_rate or train.max_grad_norm."
             )
         return grad_norm
 
@@ -265,7 +265,9 @@ class MoleTrainer(Trainer):
 
     def _make_room(self, output_dir: Path, staged: Path) -> None:
         checkpoints.remove_stale(output_dir, keep=None)
-        checkpoints.check_space(output_dir, weights.checkpoint_bytes(self.model, self.is_deepspeed_enabled))
+        checkpoints.check_space(
+            output_dir, weights.checkpoint_bytes(self.model, self.is_deepspeed_enabled)
+        )
         staged.mkdir()
 
     def _publish(self, output_dir: Path, staged: Path, step: int) -> None:

@@ -31,10 +31,15 @@ def write_config(folder: Path, values: dict) -> Path:
     return path
 
 
-def launch(config: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs to the end on ``ranks`` ranks under torchrun; the caller looks at the exit status."""
+def launch(
+    config: Path, ranks: int, *arguments: str, torchrun: bool = True
+) -> subprocess.CompletedProcess:
+    """Runs to the end on ``ranks`` ranks; the caller looks at the exit status.
+
+    ``torchrun=False`` starts the one rank as a plain command.
+    """
     command = [sys.executable, "-m"]
-    if ranks > 1:
+    if torchrun:
         command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"]
     command += ["llava_mole.cli.main", "train", "--config", str(config), *arguments]
     return subprocess.run(
@@ -43,6 +48,6 @@ def launch(config: Path, ranks: int, *arguments: str) -> subprocess.CompletedPro
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )

@@ -102,8 +102,15 @@ def test_deepspeed_files_that_would_change_training_are_refused(tmp_path, settin
 
 
 def test_unreadable_deepspeed_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match="absent.json: No such file"):
+    with pytest.raises(ValueError, match=r"absent\.json: No such file"):
         deepspeed_settings(str(tmp_path / "absent.json"))
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match="bad.json: not JSON"):
+    with pytest.raises(ValueError, match=r"bad\.json: not JSON"):
         deepspeed_settings(str(tmp_path / "bad.json"))
+
+
+def test_deepspeed_without_a_launcher_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    path = str(CONFIGS / "deepspeed" / "zero2.json")
+    with pytest.raises(ValueError, match="needs a launcher, even for one rank"):
+        training_arguments(run_config(tmp_path, deepspeed=path))

@@ -89,10 +89,10 @@ def test_a_deviation_must_name_a_key(tmp_path):
 
 def test_the_command_prints_the_plan_and_names_a_wrong_key(tmp_path):
     config = write_config(tmp_path, run_values(tmp_path))
-    done = launch(config, 1, "--dry-run", "--ranks", "2", "train.max_steps=3")
+    done = launch(config, 1, "--dry-run", "--ranks", "2", "train.max_steps=3", torchrun=False)
     assert done.returncode == 0, done.stderr
     assert "global batch 8 = 2 ranks x 4 samples x 1 accumulation steps" in done.stdout
     assert not (tmp_path / "run").exists()
-    done = launch(config, 1, "--dry-run", "train.max_step=3")
+    done = launch(config, 1, "--dry-run", "train.max_step=3", torchrun=False)
     assert done.returncode == 2
     assert "did you mean 'max_steps'?" in done.stderr

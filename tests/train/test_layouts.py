@@ -21,8 +21,8 @@ def test_accumulation_equals_one_large_batch(runs, one_process, size):
     values = runs.values(f"micro{size}", per_device_train_batch_size=size, max_steps=20)
     run = runs.run(values)
     assert largest_difference(weights(run), weights(one_process)) <= 1e-6
-    logs = [[json.loads(line) for line in open(r / "metrics.jsonl")] for r in (run, one_process)]
-    for here, there in zip(*logs, strict=True):
+    texts = [(folder / "metrics.jsonl").read_text() for folder in (run, one_process)]
+    for here, there in zip(*(map(json.loads, t.splitlines()) for t in texts), strict=True):
         for key in ("loss", "loss_lm", "loss_balance", "samples/squares", "routing/all/expert_0"):
             assert here.get(key) == pytest.approx(there.get(key), abs=1e-5)
 
@@ -72,7 +72,10 @@ def test_a_global_batch_is_the_next_run_of_the_global_order(ranks, size):
     mixture = Mixture([Part("a", "x", 21), Part("b", "y", 9, 1.5)], seed=3)
     order = list(EpochSampler(mixture, 8))
     layouts = [list(RankBatches(EpochSampler(mixture, 8), size, r, ranks)) for r in range(ranks)]
-    assert all(len(batches) == len(RankBatches(EpochSampler(mixture, 8), size, 0, ranks)) for batches in layouts)
+    assert all(
+        len(batches) == len(RankBatches(EpochSampler(mixture, 8), size, 0, ranks))
+        for batches in layouts
+    )
     steps = 8 // (ranks * size)
     for batch in range(len(order) // 8):
         taken = [
@@ -113,5 +116,3 @@ def test_the_saved_adapter_is_what_was_trained(one_process):
 def test_unknown_values_are_errors():
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         from_dict(RunConfig, {"train": {"learning_rat": 1}}, "x")
-
-

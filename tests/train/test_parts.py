@@ -76,9 +76,7 @@ def test_text_alone_gives_the_projector_a_zero_gradient(tmp_path, stage, through
     assert torch.equal(plain, hooked)
     hooked.sum().backward()
     projector = [
-        p
-        for p in find_module(model, "multi_modal_projector").parameters()
-        if p.requires_grad
+        p for p in find_module(model, "multi_modal_projector").parameters() if p.requires_grad
     ]
     assert len(projector) == 4
     for parameter in projector:
@@ -92,7 +90,9 @@ def test_images_give_it_a_real_one_and_nothing_is_added(tmp_path):
     ids[0, 1 : 1 + NUM_IMAGE_TOKENS] = IMAGE_TOKEN_ID
     pixels = torch.randn(1, 3, 28, 28)
     config = model.config
-    ids[ids == IMAGE_TOKEN_ID] = config.image_token_index if hasattr(config, "image_token_index") else config.image_token_id
+    ids[ids == IMAGE_TOKEN_ID] = (
+        config.image_token_index if hasattr(config, "image_token_index") else config.image_token_id
+    )
     before = model(input_ids=ids, pixel_values=pixels).logits
     hooks = ProjectorAlwaysTakesPart(model)
     projections = []

@@ -63,7 +63,7 @@ def test_zero2_resumes_bit_for_bit(runs, zero2):
     shutil.rmtree(resumed / "checkpoint-20")
     (resumed / "finished.json").unlink()
     done = launch(write_config(runs.folder, values), 1)
-    assert done.returncode == 2
+    assert done.returncode != 0
     assert "sharded for world_size 2, this run has world_size 1" in done.stderr
 
 

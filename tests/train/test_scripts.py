@@ -117,5 +117,3 @@ def test_help_names_the_variables(start, name):
     for variable in (*MACHINE, "OUTPUT_DIR", "LANGUAGE_MODEL", "PROJECTOR", "DEEPSPEED"):
         assert variable in said
     assert f"scripts/{name}.sh" in said
-
-

@@ -32,9 +32,7 @@ def test_a_nan_loss_stops_before_the_update(runs, monkeypatch):
     monkeypatch.setattr(MoleTrainer, "get_batch_samples", broken_at(3, damage))
     steps = []
     step = torch.optim.AdamW.step
-    monkeypatch.setattr(
-        torch.optim.AdamW, "step", lambda *a, **k: steps.append(1) or step(*a, **k)
-    )
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *a, **k: steps.append(1) or step(*a, **k))
     values = runs.values("nan", max_steps=5, save_steps=1)
     with pytest.raises(TrainingStopped, match=r"step 3: the loss is NaN or infinite on rank 0"):
         runs.run(values)

@@ -99,8 +99,8 @@ launch() {
     # In a batch script of several machines: one more of these per machine, each its own node.
     if [[ -n "${SLURM_JOB_ID:-}" && "$nnodes" -gt 1 && -z "${LLAVA_MOLE_NODE:-}" ]]; then
         local first
-        first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-        export LLAVA_MOLE_NODE=1 MASTER_ADDR="${MASTER_ADDR:-$first}"
+        first=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+        export LLAVA_MOLE_NODE=1 MASTER_ADDR="${MASTER_ADDR:-${first%%$'\n'*}}"
         exec srun --ntasks="$nnodes" --ntasks-per-node=1 \
             bash "scripts/$(basename "$default_config" .yaml).sh" "$@"
     fi

@@ -72,11 +72,10 @@ def build(
 def _produce(at: Path, seed: int, sizes: Sizes, position: int | None) -> dict[str, list[dict]]:
     leads = [(kind, text) for kind, asked in QUESTIONS.items() for text in asked]
     leads += [(kind, KIND) for kind in QUESTIONS]
-    splits: dict[str, list[dict]] = {}
-    for split, size in vars(sizes).items():
+    splits: dict[str, list[dict]] = {"pretrain": [], "train": [], "test": []}
+    for split, size in (("train", sizes.train), ("test", sizes.test)):
         rng = random.Random(f"{seed}/{split}")
-        pool = tables("test" if split == "test" else "train")
-        splits[split] = []
+        pool = tables(split)
         for number in tqdm(range(size), desc=f"document {split}", position=position):
             kind, text = leads[number % len(leads)]
             answers = QUESTIONS[kind].get(text, (kind,))
@@ -86,9 +85,9 @@ def _produce(at: Path, seed: int, sizes: Sizes, position: int | None) -> dict[st
             name = f"document-{split}-{number}"
             file = f"images/{split}_{number:05d}.png"
             image.save(at / file)
-            if split == "pretrain":
-                splits[split].append(caption(name, file, SOURCE, _caption(kind, facts)))
-                continue
+            if split == "train" and number < sizes.pretrain:
+                described = _caption(kind, facts)
+                splits["pretrain"].append(caption(f"{name}-caption", file, SOURCE, described))
             asked = [text]
             if split == "train":
                 asked = rng.sample(sorted(facts), min(3, len(facts)))

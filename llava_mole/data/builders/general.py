@@ -2,7 +2,7 @@
 
 Images and questions are easy-VQA's own. Questions are drawn so that words alone say little: yes
 and no come equally often for every wording, the shape and colour answers likewise. Its train images
-feed ``pretrain`` and ``train`` (the same images may serve both stages), its test images ``test``.
+feed ``pretrain`` and ``train``, its test images ``test``.
 """
 
 import collections
@@ -28,7 +28,7 @@ def build(
 
     Raises:
         ValueError: the package ``easy-vqa`` is missing, or ``sizes`` asks for more images than it
-            has (4,000 for ``pretrain`` and ``train`` together, 1,000 for ``test``).
+            has (4,000 for ``train``, 1,000 for ``test``).
     """
     settings = {"set": "general", "version": VERSION, "seed": seed, "sizes": vars(sizes)}
     build_once(output_dir, settings, lambda at: _produce(at, seed, sizes, progress_position))
@@ -42,30 +42,27 @@ def _produce(at: Path, seed: int, sizes: Sizes, position: int | None) -> dict[st
         {id: asked for id, asked in split.items() if {q.task for q in asked} == set(TASKS)}
         for split in (train, test)
     )
-    if sizes.pretrain + sizes.train > len(train) or sizes.test > len(test):
+    if sizes.train > len(train) or sizes.test > len(test):
         raise ValueError(
             f"easy-VQA has {len(train)} train and {len(test)} test images with every task; "
-            f"pretrain + train asks for {sizes.pretrain + sizes.train}, test for {sizes.test}."
+            f"train asks for {sizes.train}, test for {sizes.test}."
         )
     rng = random.Random(seed)
-    order = rng.sample(sorted(train), len(train))
     chosen = {
-        "pretrain": order[: sizes.pretrain],
-        "train": order[sizes.pretrain : sizes.pretrain + sizes.train],
+        "train": rng.sample(sorted(train), sizes.train),
         "test": rng.sample(sorted(test), sizes.test),
     }
     used: collections.Counter = collections.Counter()
-    splits: dict[str, list[dict[str, Any]]] = {}
+    splits: dict[str, list[dict[str, Any]]] = {"pretrain": [], "train": [], "test": []}
     for split, ids in chosen.items():
         images, questions = (test_images, test) if split == "test" else (train_images, train)
-        splits[split] = []
         for number, id in enumerate(tqdm(ids, desc=f"general {split}", position=position)):
             image = f"images/{'test' if split == 'test' else 'train'}_{id:05d}.png"
             shutil.copyfile(images[id], at / image)
             name = f"general-{split}-{id}"
-            if split == "pretrain":
-                splits[split].append(caption(name, image, SOURCE, _caption(questions[id])))
-                continue
+            if split == "train" and number < sizes.pretrain:
+                text = _caption(questions[id])
+                splits["pretrain"].append(caption(f"{name}-caption", image, SOURCE, text))
             tasks = [TASKS[number % 3]] if split == "test" else rng.sample(TASKS, 3)
             asked = [_draw(questions[id], task, used, split, rng) for task in tasks]
             splits[split].append(conversation(name, image, SOURCE, _without_hints(asked)))

@@ -83,24 +83,22 @@ def build(
 
 
 def _produce(at: Path, seed: int, sizes: Sizes, position: int | None) -> dict[str, list[dict]]:
-    splits: dict[str, list[dict]] = {}
+    splits: dict[str, list[dict]] = {"pretrain": [], "train": [], "test": []}
     texts = list(QUESTIONS)
-    for split, size in vars(sizes).items():
+    for split, size in (("train", sizes.train), ("test", sizes.test)):
         rng = random.Random(f"{seed}/{split}")
-        area = "test" if split == "test" else "train"
-        splits[split] = []
         used: collections.Counter = collections.Counter()
         for number in tqdm(range(size), desc=f"biomedicine {split}", position=position):
             text = texts[number % len(texts)]
             task, answers = QUESTIONS[text]
             answer = answers[(number // len(texts)) % len(answers)]
-            pixels, facts = _tile(area, text, answer, rng)
+            pixels, facts = _tile(split, text, answer, rng)
             name = f"biomedicine-{split}-{number}"
             file = f"images/{split}_{number:05d}.png"
             Image.fromarray(pixels).save(at / file)
-            if split == "pretrain":
-                splits[split].append(caption(name, file, SOURCE, _caption(facts)))
-                continue
+            if split == "train" and number < sizes.pretrain:
+                described = _caption(facts)
+                splits["pretrain"].append(caption(f"{name}-caption", file, SOURCE, described))
             asked = [text]
             if split == "train":
                 others = rng.sample([other for other in facts if other != text], len(facts) - 1)

@@ -18,7 +18,7 @@ from llava_mole.data.builders.store import Sizes
 # Folder of the set -> module with its ``build``.
 BUILDERS = {"general": "general", "document": "document", "biomedicine": "histology"}
 # What two cores can encode and train on within the quickstart's minutes.
-SIZES = Sizes(pretrain=700, train=900, test=300)
+SIZES = Sizes(pretrain=900, train=900, test=300)
 
 
 def build_all(

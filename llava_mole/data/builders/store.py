@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("pretrain", "train", "test")
 STAMP = "built.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Records of each split; every record has an image of its own.
+    """Records of each split.
 
     Attributes:
-        pretrain: captions of stage 1.
+        pretrain: captions of stage 1, of the first images of ``train``: as in LLaVA, both stages
+            may show an image, and the vision tower's features of it are computed once.
         train: conversations of stage 2, several questions about one image each.
         test: questions, one an image.
     """
@@ -37,6 +38,11 @@ class Sizes:
         for split in SPLITS:
             if getattr(self, split) < 1:
                 raise ValueError(f"sizes.{split} is {getattr(self, split)}; it must be >= 1.")
+        if self.pretrain > self.train:
+            raise ValueError(
+                f"sizes.pretrain is {self.pretrain}; it captions train's {self.train} images, so "
+                "it can't be more."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

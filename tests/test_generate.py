@@ -11,7 +11,7 @@ from transformers import TextIteratorStreamer
 
 from llava_mole import MoleConfig
 from llava_mole.generate import answer, answers, encode_prompts
-from llava_mole.model.templates import conversation
+from llava_mole.model.templates import conversation, template_for
 from tests import tiny
 
 
@@ -117,7 +117,7 @@ def test_an_answer_ends_at_end_of_sequence(llava, processor):
 
 
 def test_plain_ends_at_a_newline(llava):
-    processor = tiny.tiny_processor(conversation("plain").jinja)
+    processor = tiny.tiny_processor(template_for("plain", tiny.tiny_tokenizer()).jinja)
     newline = processor.tokenizer("\n", add_special_tokens=False).input_ids[0]
     ids = greedy_by_hand(llava, processor, BATCH[0], 8).tolist()
     position = next(i for i in range(2, 8) if ids[i] not in ids[:i])

@@ -107,13 +107,13 @@ def _sets_of_config(arguments: argparse.Namespace):
     if arguments.no_lengths:
         return sets, None
     from llava_mole.model.processor import build_processor
-    from llava_mole.model.templates import conversation
+    from llava_mole.model.templates import template_for
 
     processor = build_processor(config.model)
     tokenizer = processor.tokenizer
     encoder = Encoder(
         tokenizer,
-        conversation(config.model.conv_mode, tokenizer.eos_token),
+        template_for(config.model.conv_mode, tokenizer),
         count_image_tokens(processor),
         config.model.model_max_length,
         config.data.overlong,

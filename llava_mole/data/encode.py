@@ -9,13 +9,10 @@ tokenised once with character offsets, and a token is a target iff it begins ins
   tokenised alone, so the model is never asked to produce it.
 
 Strings of special tokens inside what people wrote (``</s>`` in an answer, ``<image>`` in an
-answer) are data and must not become special ids. A template that lists them as its ``control``
-writes them in a harmless way itself, the same in training and generation. Any other one is broken
-for the tokeniser by an image token after its first character, and that token is taken out again
-afterwards: the text's ordinary tokens remain, and no character is lost.
+answer) are data. Keeping them from becoming special ids is the template's part, so that a turn
+reads the same here and in generation.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,8 +24,6 @@ from PIL import Image
 from llava_mole.data.records import IMAGE_TOKEN, Record
 
 IGNORE_INDEX = -100
-# Noncharacters: no text should hold one, and they mark broken strings through the template.
-_MARKERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
 
 class Span(Protocol):
@@ -41,8 +36,7 @@ class Span(Protocol):
 class Template(Protocol):
     """A chat template that says which of its text is to be learnt.
 
-    An attribute ``control`` (optional) lists special strings that ``spans`` itself turns into
-    ordinary text where they are part of a turn, as it then does with ``<image>`` in answers.
+    It leaves no special string of the tokenizer in what people wrote, but for users' images.
     """
 
     def spans(self, turns: list[dict[str, str]]) -> Sequence[Span]:
@@ -74,7 +68,7 @@ class Encoder:
 
     Attributes:
         tokenizer: a fast tokenizer that has ``<image>`` as one special token.
-        template: the chat template.
+        template: the chat template, made for this tokenizer.
         num_image_tokens: P, tokens an image takes.
         max_length: longest sequence in tokens, image tokens included.
         overlong: ``error`` or ``drop_turns``, see `DataConfig`.
@@ -121,8 +115,8 @@ def encode(
         overlong: ``error`` or ``drop_turns``.
 
     Raises:
-        BadRecord: the sample does not fit ``max_length``, has no supervised token, or its text
-            can't be told from special tokens.
+        BadRecord: the sample does not fit ``max_length``, has no supervised token, or the template
+            refuses it or shows another number of images than it has.
         ValueError: the tokenizer is not fast or has no ``<image>`` token.
     """
     images = list(record.images)
@@ -181,11 +175,8 @@ def count_image_tokens(processor: Any) -> int:
 
 def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:
     """Ids (L',) int64 with one id an image, and whether each is a target (L',) bool."""
-    image_id = image_token_id(tokenizer)
-    pattern = _special_pattern(tokenizer, template)
-    marked, marker = _break_special_strings(record, turns, pattern)
     try:
-        spans = template.spans(marked)
+        spans = template.spans([{"role": turn.role, "content": turn.content} for turn in turns])
     except ValueError as error:
         raise record.bad(str(error)) from None
     text = "".join(span.text for span in spans)
@@ -195,23 +186,15 @@ def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarra
     for span in spans:
         flags[position : position + len(span.text)] = span.is_target
         position += len(span.text)
-    breaks: list[int] = []
-    if marker and marker in text:
-        text, flags, breaks = _markers_to_image_tokens(text, flags, marker)
     encoding = tokenizer(
         text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
     )
     ids = np.asarray(encoding["input_ids"], dtype=np.int64)
     offsets = np.asarray(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2)
     target = flags[_first_characters(offsets)]
-    added = _added_by_tokenizer(encoding, offsets)
-    target &= ~added
-    if breaks:
-        first, stop = np.searchsorted(breaks, offsets.T)
-        keep = (ids != image_id) | (first == stop)
-        ids, target = ids[keep], target[keep]
+    target &= ~_added_by_tokenizer(encoding, offsets)
     # An image is input, whatever the template says about the text around it.
-    target &= ids != image_id
+    target &= ids != image_token_id(tokenizer)
     return ids, target
 
 
@@ -231,65 +214,3 @@ def _added_by_tokenizer(encoding, offsets: np.ndarray) -> np.ndarray:
     """Tokens that stand for no text, such as a BOS: special with an empty range."""
     special = np.asarray(encoding["special_tokens_mask"], dtype=bool)
     return special & (offsets[:, 0] == offsets[:, 1])
-
-
-def _special_pattern(tokenizer: Any, template: Template) -> re.Pattern[str]:
-    """Matches any string that would become one special id and that the template leaves alone."""
-    control = getattr(template, "control", None)
-    key = (len(tokenizer), control)
-    known, pattern = getattr(tokenizer, "_llava_mole_special", (None, None))
-    if known != key:
-        added = tokenizer.added_tokens_decoder.values()
-        strings = {token.content for token in added if token.special} | {IMAGE_TOKEN}
-        if control is not None:
-            strings -= {*control, IMAGE_TOKEN}
-        longest_first = sorted(strings, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        tokenizer._llava_mole_special = (key, pattern)
-    return pattern
-
-
-def _break_special_strings(record, turns, pattern) -> tuple[list[dict[str, str]], str | None]:
-    """The turns with a marker inside each special string that is data, and that marker."""
-    plain = [{"role": turn.role, "content": turn.content} for turn in turns]
-    found = any(
-        match.group() != IMAGE_TOKEN or turn.role != "user"
-        for turn in turns
-        for match in pattern.finditer(turn.content)
-    )
-    if not found:
-        return plain, None
-    everything = "".join(turn.content for turn in turns)
-    marker = next((marker for marker in _MARKERS if marker not in everything), None)
-    if marker is None:
-        raise record.bad("holds every Unicode noncharacter from U+FDD0 to U+FDEF; remove them")
-    for turn in plain:
-        turn["content"] = _broken(record, turn, pattern, marker)
-    return plain, marker
-
-
-def _broken(record, turn: dict[str, str], pattern: re.Pattern[str], marker: str) -> str:
-    content, position = turn["content"], 0
-    # Search again from the same place: breaking one string can leave an overlapping one whole.
-    while match := pattern.search(content, position):
-        if match.group() == IMAGE_TOKEN and turn["role"] == "user":
-            position = match.end()
-            continue
-        if len(match.group()) == 1:
-            raise record.bad(
-                f"holds the special token {match.group()!r}, a single character; remove it"
-            )
-        cut = match.start() + 1
-        content = content[:cut] + marker + content[cut:]
-        position = match.start()
-    return content
-
-
-def _markers_to_image_tokens(text: str, flags: np.ndarray, marker: str):
-    """Markers replaced by ``<image>``: text, flags (len(text) + 1,), starts of the replacements."""
-    width = len(IMAGE_TOKEN)
-    pieces = text.split(marker)
-    starts = np.cumsum([len(piece) + width for piece in pieces[:-1]]) - width
-    repeats = np.ones(len(flags), dtype=np.int64)
-    repeats[[index for index, character in enumerate(text) if character == marker]] = width
-    return IMAGE_TOKEN.join(pieces), np.repeat(flags, repeats), starts.tolist()

@@ -8,7 +8,7 @@ from llava_mole.model.config import ModelConfig
 from llava_mole.model.load import load_run
 from llava_mole.model.processor import build_processor, load_processor
 from llava_mole.model.projector import load_projector, save_projector
-from llava_mole.model.templates import conversation
+from llava_mole.model.templates import conversation, template_for
 
 __all__ = [
     "ModelConfig",
@@ -19,4 +19,5 @@ __all__ = [
     "load_projector",
     "load_run",
     "save_projector",
+    "template_for",
 ]

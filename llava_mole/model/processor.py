@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from llava_mole.model.config import ModelConfig
-from llava_mole.model.templates import IMAGE_TOKEN, conversation
+from llava_mole.model.templates import IMAGE_TOKEN, template_for
 from llava_mole.model.vision import num_prefix_tokens, pixel_statistics, vision_config
 
 PAD_TOKEN = "<pad>"
@@ -29,7 +29,7 @@ def build_processor(config: ModelConfig) -> LlavaProcessor:
         patch_size=tower.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=num_prefix_tokens(tower),
-        chat_template=conversation(config.conv_mode, tokenizer.eos_token).jinja,
+        chat_template=template_for(config.conv_mode, tokenizer).jinja,
     )
 
 
@@ -116,7 +116,7 @@ def load_processor(
     if model_max_length:
         processor.tokenizer.model_max_length = model_max_length
     if conv_mode:
-        processor.chat_template = conversation(conv_mode, processor.tokenizer.eos_token).jinja
+        processor.chat_template = template_for(conv_mode, processor.tokenizer).jinja
     return processor
 
 

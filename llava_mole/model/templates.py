@@ -7,15 +7,16 @@ Two rules hold in every template:
 
 * Images come first in a user's turn: each ``<image>`` in it is moved to the front, on a line of
   its own, as LLaVA does (LLaVA keeps one of several, here none is lost).
-* Text is data. A control string typed in a turn (``</s>``, ``<|im_end|>``, an ``<image>`` in an
-  answer) is written with a space after its first character, so that no tokenizer reads it as the
-  token: nobody can end a turn, or ask for an image that isn't there, by writing about it.
+* Text is data. A special string typed in a turn (``</s>``, ``<repo_name>``, an ``<image>`` in an
+  answer) is written with a space after its first character, so that the tokenizer doesn't read it
+  as the token: nobody can end a turn, or ask for an image that isn't there, by writing about it.
+  Training and generation read it alike, as both texts come from here.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 IMAGE_TOKEN = "<image>"
 VICUNA_SYSTEM = (
@@ -33,7 +34,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """A conversation's text around its turns; build one with :func:`conversation`.
+    """A conversation's text around its turns; build one with :func:`template_for`.
 
     Attributes:
         name: the ``conv_mode``.
@@ -43,7 +44,7 @@ class Template:
         prompt: what an assistant's turn starts with; the last thing before generation.
         answer_format: text before and after an answer, both learned.
         after_answer: text after an answer that is not learned.
-        control: strings that are tokens to the tokenizer and data inside a turn.
+        breaks: replacements (old, new) made in each turn, in this order; see `_breaks`.
         keeps_user_text: False keeps only a user's images (``plain``).
     """
 
@@ -54,7 +55,7 @@ class Template:
     prompt: str
     answer_format: tuple[str, str]
     after_answer: str
-    control: tuple[str, ...]
+    breaks: tuple[tuple[str, str], ...]
     keeps_user_text: bool = True
 
     @property
@@ -75,7 +76,7 @@ class Template:
         turns = list(turns)
         system = self.system
         if turns and turns[0]["role"] == "system":
-            system = self._as_data(turns.pop(0)["content"], (*self.control, IMAGE_TOKEN))
+            system = _replace(turns.pop(0)["content"], self.breaks)
         pieces = []
         if system:
             pieces.append(Span(self.system_format[0] + system + self.system_format[1], False))
@@ -91,7 +92,7 @@ class Template:
                 pieces.append(Span(self.user_format[0] + text + self.user_format[1], False))
                 pieces.append(Span(self.prompt, False))
             else:
-                text = self._as_data(turn["content"], (*self.control, IMAGE_TOKEN))
+                text = _replace(turn["content"], self.breaks)
                 pieces.append(Span(self.answer_format[0] + text + self.answer_format[1], True))
                 pieces.append(Span(self.after_answer, False))
         return _merge(pieces)
@@ -109,14 +110,14 @@ class Template:
                     "image with its caption; put <image> into the user's turn or take vicuna_v1."
                 )
             return IMAGE_TOKEN * images
-        text = self._as_data(content.replace(IMAGE_TOKEN, ""), self.control)
+        # Taking images out can leave a special string behind, even <image>: break it after that.
+        text = _replace(content.replace(IMAGE_TOKEN, ""), self.breaks)
         return ((IMAGE_TOKEN + "\n") * images + text.strip()).strip() if images else text
 
-    @staticmethod
-    def _as_data(text: str, control: Iterable[str]) -> str:
-        for token in control:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+    @property
+    def tag(self) -> str:
+        """A Jinja comment that `jinja` starts with: the ``conv_mode`` of a saved template."""
+        return f"{{#- conv_mode: {self.name} -#}}"
 
     @property
     def jinja(self) -> str:
@@ -125,18 +126,19 @@ class Template:
         Content may be a string, or parts as ``[{"type": "image"}, {"type": "text", "text": ...}]``.
         """
         (system_0, system_1), (user_0, user_1) = self.system_format, self.user_format
-        data = "".join(f".replace({_q(t)}, {_q(f'{t[0]} {t[1:]}')})" for t in self.control)
-        no_image = f".replace({_q(IMAGE_TOKEN)}, {_q('< image>')})"
-        user = f"(({_q(IMAGE_TOKEN + chr(10))} * ns.images) + ns.text{data}.strip()).strip()"
+        breaks = ", ".join(f"[{_q(old)}, {_q(new)}]" for old, new in self.breaks)
+        user = f"(({_q(IMAGE_TOKEN + chr(10))} * ns.images) + ns.text.strip()).strip()"
         if not self.keeps_user_text:
             user = f"{_q(IMAGE_TOKEN)} * ns.images"
-        imageless = f"ns.text{data}" if self.keeps_user_text else "''"
-        answer = f"{_q(self.answer_format[0])} + ns.text{data}{no_image}"
+        imageless = "ns.text" if self.keeps_user_text else "''"
+        answer = f"{_q(self.answer_format[0])} + ns.text"
         answer += f" + {_q(self.answer_format[1] + self.after_answer)}"
         default = ""
         if self.system:
             default = f"{{%- elif loop.first -%}}{{{{ {_q(system_0 + self.system + system_1)} }}}}"
         return (
+            f"{self.tag}"
+            f"{{%- set breaks = [{breaks}] -%}}"
             "{%- for message in messages -%}"
             "{%- set ns = namespace(text='', images=0) -%}"
             "{%- if message['content'] is string -%}"
@@ -148,11 +150,14 @@ class Template:
             "{%- else -%}"
             "{%- for part in message['content'] -%}"
             "{%- if part['type'] == 'image' -%}{%- set ns.images = ns.images + 1 -%}"
-            f"{{%- else -%}}{{%- set ns.text = ns.text + part['text']{no_image} -%}}{{%- endif -%}}"
+            "{%- else -%}{%- set ns.text = ns.text + part['text'] -%}{%- endif -%}"
             "{%- endfor -%}"
             "{%- endif -%}"
+            "{%- for old, new in breaks -%}"
+            "{%- set ns.text = ns.text.replace(old, new) -%}"
+            "{%- endfor -%}"
             "{%- if message['role'] == 'system' -%}"
-            f"{{{{ {_q(system_0)} + ns.text{data}{no_image} + {_q(system_1)} }}}}"
+            f"{{{{ {_q(system_0)} + ns.text + {_q(system_1)} }}}}"
             f"{default}{{%- endif -%}}"
             "{%- if message['role'] == 'user' -%}"
             f"{{{{ {_q(user_0)} }}}}"
@@ -167,19 +172,38 @@ class Template:
         )
 
 
-def conversation(conv_mode: str, eos: str = "</s>") -> Template:
-    """The template of a ``conv_mode``.
+def template_for(conv_mode: str, tokenizer: Any) -> Template:
+    """The template of a ``conv_mode`` that knows every special string of ``tokenizer``.
+
+    Args:
+        conv_mode: see `conversation`.
+        tokenizer: with ``<image>`` and all its other special tokens already added.
+
+    Raises:
+        ValueError: see `conversation`.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    special = {token.content for token in added if token.special}
+    special.update(tokenizer.all_special_tokens)
+    return conversation(conv_mode, tokenizer.eos_token, special)
+
+
+def conversation(conv_mode: str, eos: str = "</s>", special: Iterable[str] = ()) -> Template:
+    """The template of a ``conv_mode``; `template_for` reads the rest off a tokenizer.
 
     Args:
         conv_mode: ``vicuna_v1`` (LLaVA-1.5), ``plain`` (LLaVA's stage 1) or ``chatml`` (SmolLM2,
             without the system prompt that its own template puts first).
         eos: the tokenizer's end-of-sequence string, which ends an answer so that the model learns
             to stop; chatml ends every turn with it (SmolLM2-Instruct's is ``<|im_end|>``).
+        special: strings that are tokens to the tokenizer and data inside a turn, besides ``eos``,
+            ``<image>`` and chatml's ``<|im_start|>``.
 
     Raises:
-        ValueError: an unknown ``conv_mode``.
+        ValueError: an unknown ``conv_mode``, or a special string that can't be kept apart from
+            text: a single character, or one with a space in it.
     """
-    llama = tuple(dict.fromkeys((eos, "</s>", "<s>", "<unk>", "<pad>")))
+    special = {eos, IMAGE_TOKEN, *special}
     if conv_mode == "vicuna_v1":
         return Template(
             name=conv_mode,
@@ -189,7 +213,7 @@ def conversation(conv_mode: str, eos: str = "</s>") -> Template:
             prompt="ASSISTANT:",
             answer_format=(" ", eos),
             after_answer="",
-            control=llama,
+            breaks=_breaks(special),
         )
     if conv_mode == "plain":
         return Template(
@@ -200,7 +224,7 @@ def conversation(conv_mode: str, eos: str = "</s>") -> Template:
             prompt="",
             answer_format=("", "\n"),
             after_answer="",
-            control=llama,
+            breaks=_breaks(special),
             keeps_user_text=False,
         )
     if conv_mode == "chatml":
@@ -212,14 +236,47 @@ def conversation(conv_mode: str, eos: str = "</s>") -> Template:
             prompt="<|im_start|>assistant\n",
             answer_format=("", eos),
             after_answer="\n",
-            control=tuple(dict.fromkeys((eos, "<|im_start|>", "<|im_end|>", "<|endoftext|>"))),
+            breaks=_breaks(special | {"<|im_start|>"}),
         )
     raise ValueError(f"conv_mode is {conv_mode!r}; choose vicuna_v1, plain or chatml.")
 
 
 def image_as_data(text: str) -> str:
     """Text from outside that may hold ``<image>`` without meaning one (chat, serving)."""
-    return Template._as_data(text, (IMAGE_TOKEN,))
+    return _replace(text, _breaks((IMAGE_TOKEN,)))
+
+
+def _breaks(special: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Replacements (old, new) that, made in this order, leave no special string in any text.
+
+    None of them holds a space, so putting one in never makes a new occurrence of any, and the
+    strings can be dealt with one after the other. ``str.replace`` skips occurrences that overlap
+    the one before, which only a string that repeats itself has. With period p and length n, those
+    between two replaced ones begin at most n - 1 characters after the first and at least p apart,
+    and each pass breaks the first of them: 1 + (n - 1) // p passes break all.
+
+    Raises:
+        ValueError: a single character has no place for the space, and with a space in a special
+            string breaking one could make another.
+    """
+    breaks: list[tuple[str, str]] = []
+    for old in sorted(set(special)):
+        if len(old) < 2 or " " in old:
+            raise ValueError(
+                f"the tokenizer's special token {old!r} can't be kept apart from people's text, as "
+                "it is a single character or holds a space; rename it or make it not special in "
+                "tokenizer.json and tokenizer_config.json."
+            )
+        period = next(p for p in range(1, len(old) + 1) if old.startswith(old[p:]))
+        passes = 1 + (len(old) - 1) // period
+        breaks += [(old, f"{old[0]} {old[1:]}")] * passes
+    return tuple(breaks)
+
+
+def _replace(text: str, replacements: Iterable[tuple[str, str]]) -> str:
+    for old, new in replacements:
+        text = text.replace(old, new)
+    return text
 
 
 def _merge(pieces: Iterable[Span]) -> list[Span]:

@@ -18,7 +18,7 @@ from llava_mole.data.encode import Encoder, count_image_tokens
 from llava_mole.data.sampler import EpochSampler
 from llava_mole.model.build import build_model
 from llava_mole.model.processor import build_processor
-from llava_mole.model.templates import conversation
+from llava_mole.model.templates import template_for
 from llava_mole.train import rundir
 from llava_mole.train.adapter import attach
 from llava_mole.train.arguments import training_arguments
@@ -68,7 +68,7 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
 
     encoder = Encoder(
         processor.tokenizer,
-        conversation(config.model.conv_mode, processor.tokenizer.eos_token),
+        template_for(config.model.conv_mode, processor.tokenizer),
         count_image_tokens(processor),
         config.model.model_max_length,
         config.data.overlong,

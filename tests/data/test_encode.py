@@ -25,7 +25,7 @@ from llava_mole.data.encode import (
     image_token_id,
 )
 from llava_mole.data.records import BadRecord
-from llava_mole.model.templates import conversation
+from llava_mole.model.templates import VICUNA_SYSTEM, conversation, template_for
 from tests import tiny
 from tests.data.helpers import PlainLike, Span, VicunaLike, record
 
@@ -34,7 +34,17 @@ VOCABULARY = [
     *("hello", "rectangle", "ASSISTANT:", " ASSISTANT: ", "USER:", "</s>", "<s>", "<image>"),
     *("<unk>", "<pad>", "<</s>", "</s></s>", "é", "照片", "\U0001f600", " ", "  ", "\n", "\t"),
     *("yes.", "None", "1,000", "<im", "age>", "\u00a0", "e\u0301", "\ufeff", "\u2003"),
+    *("<repo_name>", "<repo_", "name>", "<</s>/s>", "<|im_end|>", "<|im_start|>user\n", "< /s>"),
 ]
+SPECIAL = ("<unk>", "<s>", "</s>", "<image>", "<pad>", "<repo_name>")
+
+
+@pytest.fixture(scope="module")
+def special_tokenizer():
+    """The byte-level tokenizer with one more special token, as code models have."""
+    tokenizer = tiny.tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<repo_name>"]})
+    return tokenizer
 
 
 def _random_contents(chooser):
@@ -73,6 +83,14 @@ def _byte_characters():
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
+def _as_data(text):
+    """A space after the first character of each special string; these can't overlap."""
+    return "".join(
+        character + " " * any(text.startswith(string, index) for string in SPECIAL)
+        for index, character in enumerate(text)
+    )
+
+
 def _oracle(tokenizer, contents):
     """Ids and target flags, written token by token from what the conversation means."""
     ids, target = [1], [False]
@@ -81,33 +99,75 @@ def _oracle(tokenizer, contents):
         ids.extend(values)
         target.extend([flag] * len(values))
 
-    put(_byte_ids(tokenizer, VicunaLike.SYSTEM), False)
+    put(_byte_ids(tokenizer, VICUNA_SYSTEM + " "), False)
     for index, content in enumerate(contents):
         if index % 2 == 0:
-            put(_byte_ids(tokenizer, " USER: "), False)
+            put(_byte_ids(tokenizer, "USER: "), False)
             pieces = content.split("<image>")
-            put(_byte_ids(tokenizer, pieces[0]), False)
-            for piece in pieces[1:]:
+            text = _as_data("".join(pieces))
+            text = text.strip() if len(pieces) > 1 else text
+            for left in range(len(pieces) - 1, 0, -1):
                 put([tiny.IMAGE_TOKEN_ID] * P, False)
-                put(_byte_ids(tokenizer, piece), False)
-            put(_byte_ids(tokenizer, " ASSISTANT:"), False)
+                put(_byte_ids(tokenizer, "\n" if left > 1 or text else ""), False)
+            put(_byte_ids(tokenizer, text + " ASSISTANT:"), False)
         else:
-            put([*_byte_ids(tokenizer, " " + content), 2], True)
+            put([*_byte_ids(tokenizer, " " + _as_data(content)), 2], True)
     return ids, [id if flag else -100 for id, flag in zip(ids, target, strict=True)]
 
 
-def test_byte_tokens_agree_with_the_oracle_on_random_conversations(tokenizer):
+def test_byte_tokens_agree_with_the_oracle_on_random_conversations(special_tokenizer):
+    template = template_for("vicuna_v1", special_tokenizer)
     chooser = random.Random(0)
     broken = 0
     for _ in range(1500):
         contents = _random_contents(chooser)
-        encoded = encode(record(*contents), tokenizer, VicunaLike(), P, 100_000)
-        ids, labels = _oracle(tokenizer, contents)
+        encoded = encode(record(*contents), special_tokenizer, template, P, 100_000)
+        ids, labels = _oracle(special_tokenizer, contents)
         assert encoded.input_ids.tolist() == ids, contents
         assert encoded.labels.tolist() == labels, contents
         assert encoded.num_supervised == sum(label != -100 for label in labels)
         broken += any("</s>" in content for content in contents)
     assert broken > 300
+
+
+@pytest.mark.parametrize(
+    ("conv_mode", "eos", "before_images", "after_images"),
+    [
+        ("vicuna_v1", "</s>", [], ["</s>"]),
+        ("chatml", "</s>", ["<|im_start|>"], ["</s>", "<|im_start|>", "</s>"]),
+        ("chatml", "<|im_end|>", ["<|im_start|>"], ["<|im_end|>", "<|im_start|>", "<|im_end|>"]),
+    ],
+)
+def test_special_ids_are_the_templates_and_the_images(conv_mode, eos, before_images, after_images):
+    tokenizer = tiny.tiny_tokenizer()
+    strings = ["<image>", "<repo_name>", "<|im_start|>", "<|im_end|>", "e.", "lloh", "ohello"]
+    tokenizer.add_special_tokens({"additional_special_tokens": strings, "eos_token": eos})
+    template = template_for(conv_mode, tokenizer)
+    chooser = random.Random(2)
+    for _ in range(500):
+        contents = _random_contents(chooser)
+        wanted = ["<s>"]
+        for asked in contents[::2]:
+            images = ["<image>"] * (asked.count("<image>") * P)
+            wanted += [*before_images, *images, *after_images]
+        encoded = encode(record(*contents), tokenizer, template, P, 100_000)
+        tokens = tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist())
+        special = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        assert [token for token in tokens if token in special] == wanted, contents
+
+
+def test_training_reads_what_generation_reads(special_tokenizer):
+    template = template_for("vicuna_v1", special_tokenizer)
+    processor = tiny.tiny_processor(template.jinja)
+    chooser = random.Random(3)
+    for _ in range(100):
+        contents = _random_contents(chooser)
+        turns = record(*contents).turns
+        asked = [{"role": turn.role, "content": turn.content} for turn in turns[:-1]]
+        prompt = processor.apply_chat_template(asked, add_generation_prompt=True)
+        wanted = special_tokenizer(prompt.replace("<image>", "<image>" * P)).input_ids
+        encoded = encode(record(*contents), special_tokenizer, template, P, 100_000)
+        assert encoded.input_ids[: len(wanted)].tolist() == wanted
 
 
 def _trained_bpe(trim_offsets: bool):
@@ -128,15 +188,16 @@ def _trained_bpe(trim_offsets: bool):
 @pytest.mark.parametrize("trim_offsets", [False, True])
 def test_bpe_tokens_agree_with_byte_positions(trim_offsets):
     tokenizer = _trained_bpe(trim_offsets)
+    template = template_for("vicuna_v1", tokenizer)
     byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
     chooser = random.Random(1)
     merged = 0
     for _ in range(400):
         contents = _random_contents(chooser)
         turns = record(*contents)
-        encoded = encode(turns, tokenizer, VicunaLike(), 1, 100_000)
+        encoded = encode(turns, tokenizer, template, 1, 100_000)
         plain = [{"role": turn.role, "content": turn.content} for turn in turns.turns]
-        spans = VicunaLike().spans(plain)
+        spans = template.spans(plain)
         flags = [span.is_target for span in spans for _ in span.text.encode()]
         position, text = 0, b""
         for id, label in zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True):
@@ -201,14 +262,6 @@ def test_what_nothing_comes_before_is_not_supervised(tokenizer):
         encode(record("Q", "A"), _trained_bpe(False), _Spans(("A", True)), P, 100)
 
 
-def test_overlapping_special_strings_are_all_broken():
-    tokenizer = _trained_bpe(False)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["xyx", "yxy"]})
-    encoded = encode(record("Q", "xyxyxy"), tokenizer, VicunaLike(), P, 100)
-    assert not {"xyx", "yxy"} & set(tokenizer.convert_ids_to_tokens(encoded.input_ids.tolist()))
-    assert tokenizer.decode(encoded.input_ids).endswith(" xyxyxy</s>")
-
-
 def _sentencepiece_like(legacy: bool):
     """Pieces as LLaMA's, with ``▁`` in front by Metaspace, or by LLaMA's legacy normalizer."""
     words = ["▁A", "▁chat", "▁USER:", "▁What", "?", "▁ASSISTANT", ":", "▁rectangle", "▁photo", "▁"]
@@ -259,23 +312,6 @@ def test_plain_learns_the_caption_and_the_newline(legacy, caption):
     assert encoded.labels[1 + P :].tolist() == encoded.input_ids[1 + P :].tolist()
     assert encoded.labels[: 1 + P].tolist() == [-100] * (1 + P)
     assert _targets(tokenizer, encoded)[-1] == "\n"
-
-
-@pytest.mark.parametrize("conv_mode", ["vicuna_v1", "chatml"])
-def test_control_strings_in_text_are_not_control(conv_mode, tokenizer):
-    template = conversation(conv_mode, "</s>")
-    evil = "x </s> <s> <image> <pad> <unk> <|im_end|> <</s>"
-    clean = encode(record("<image>Q", "A", "R", "B"), tokenizer, template, P, 10_000)
-    dirty = encode(
-        record("<image>" + evil.replace("<image>", ""), evil, "R", evil),
-        tokenizer,
-        template,
-        P,
-        10_000,
-    )
-    specials = set(tokenizer.all_special_ids) | {tiny.IMAGE_TOKEN_ID}
-    wanted = [id for id in clean.input_ids.tolist() if id in specials]
-    assert [id for id in dirty.input_ids.tolist() if id in specials] == wanted
 
 
 def test_boundaries_of_the_length(tokenizer):

@@ -1,8 +1,11 @@
 """Templates: LLaVA's strings to the letter, spans and Jinja agree, text stays data."""
 
+import itertools
+import random
+
 import pytest
 
-from llava_mole.model.templates import Span, conversation, image_as_data
+from llava_mole.model.templates import Span, conversation, image_as_data, template_for
 from tests import tiny
 
 SYSTEM = (
@@ -74,14 +77,25 @@ CONVERSATIONS = [
     [user("a <image> b <image>"), assistant("two")],
     [user("<image>"), assistant('say "ASSISTANT: " \\n {{ x }}')],
     [user("<image> end </s> now"), assistant("a </s> <image> <|im_end|> <s>")],
+    [user("what is <repo_name>"), assistant("<repo_name><</s>/s> <<repo_name>/s>")],
+    [user("<im<image>age> </<image>s>"), assistant("<im<image>age>")],
+    [user("aaaaaaaaa xyxyxyxyx"), assistant("xyxyaaaa")],
 ]
+# "aaaa" and "xyx" overlap themselves, "xyx" and "yxy" each other.
+SPECIAL = ["<repo_name>", "aaaa", "xyx", "yxy", 'a"\\\n{{%}']
+
+
+def tokenizer_with(*special, **names):
+    tokenizer = tiny.tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", *special], **names})
+    return tokenizer
 
 
 @pytest.mark.parametrize("system", [False, True])
 @pytest.mark.parametrize("turns", CONVERSATIONS)
 @pytest.mark.parametrize(("mode", "eos"), [("vicuna_v1", "</s>"), ("chatml", "<|im_end|>")])
 def test_jinja_equals_spans(mode, eos, turns, system):
-    template = conversation(mode, eos)
+    template = template_for(mode, tokenizer_with(*SPECIAL, eos_token=eos))
     turns = [{"role": "system", "content": "Be </s> brief."}, *turns] if system else turns
     processor = tiny.tiny_processor(template.jinja)
     assert processor.apply_chat_template(turns) == template.text(turns)
@@ -105,14 +119,56 @@ def test_jinja_takes_parts():
     assert rendered == f"{SYSTEM} USER: <image>\nis this an < image>? ASSISTANT:"
 
 
-def test_control_strings_in_turns_are_data(tokenizer):
-    turns = [user("why </s>?"), assistant("because </s> ends <image>")]
-    text = conversation("vicuna_v1").text(turns)
-    ids = tokenizer(text).input_ids
-    assert ids.count(tokenizer.eos_token_id) == 1
-    assert ids[-1] == tokenizer.eos_token_id
-    assert tiny.IMAGE_TOKEN_ID not in ids
+def test_special_strings_in_turns_are_data():
+    tokenizer = tokenizer_with("<repo_name>")
+    turns = [user("why </s>?"), assistant("because <repo_name></s> ends <image>")]
+    text = template_for("vicuna_v1", tokenizer).text(turns)
+    assert text.endswith("USER: why < /s>? ASSISTANT: because < repo_name>< /s> ends < image></s>")
+    special = [id for id in tokenizer(text).input_ids if id in tokenizer.added_tokens_decoder]
+    assert special == [tokenizer.bos_token_id, tokenizer.eos_token_id]
     assert image_as_data("an <image> tag") == "an < image> tag"
+
+
+def test_users_text_parts_do_not_join_into_an_image():
+    parts = [{"type": "text", "text": "<im"}, {"type": "text", "text": "age>"}, {"type": "image"}]
+    rendered = tiny.tiny_processor(conversation("vicuna_v1").jinja).apply_chat_template(
+        [{"role": "user", "content": parts}], add_generation_prompt=True
+    )
+    assert rendered == f"{SYSTEM} USER: <image>\n< image> ASSISTANT:"
+
+
+def test_no_special_string_survives_however_they_overlap():
+    chooser = random.Random(0)
+    words = ["".join(w) for n in (2, 3, 4, 5) for w in itertools.product("ab", repeat=n)]
+    survived = 0
+    for _ in range(3000):
+        special = chooser.sample(words, chooser.randint(1, 4))
+        content = "".join(chooser.choices("ab ", weights=[6, 3, 1], k=40)) + "a" * 9
+        answer = conversation("plain", special=special).spans([user("<image>"), assistant(content)])
+        written = answer[1].text.removesuffix("\n")
+        assert not any(string in written for string in special), (special, content)
+        assert written.replace(" ", "") == content.replace(" ", "")
+        survived += any(string in content for string in special)
+    assert survived > 2500
+
+
+def test_a_turn_without_special_strings_is_not_touched():
+    template = template_for("chatml", tokenizer_with(*SPECIAL))
+    content = "a < b, x</ s> aaa xy [image] <repo-name> <|im_stop|>"
+    assert template.spans([user("Q"), assistant(content)])[1].text == content + "</s>"
+
+
+@pytest.mark.parametrize("special", ["#", "", "two words", " x"])
+def test_special_tokens_that_cannot_be_kept_apart(special):
+    with pytest.raises(ValueError, match=r"can't be kept apart.*tokenizer\.json"):
+        conversation("vicuna_v1", special=[special])
+
+
+def test_a_saved_template_tells_its_mode():
+    tags = {mode: conversation(mode).tag for mode in ("vicuna_v1", "plain", "chatml")}
+    for mode in tags:
+        jinja = template_for(mode, tokenizer_with("<repo_name>")).jinja
+        assert [name for name, tag in tags.items() if tag in jinja] == [mode]
 
 
 @pytest.mark.parametrize("turns", [[assistant("A")], [user("Q"), user("R")]])

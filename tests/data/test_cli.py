@@ -52,7 +52,7 @@ def test_check_needs_exactly_one_thing_to_check(file):
 def test_prepare_calls_the_builder(monkeypatch, tmp_path):
     calls = []
     builder = types.ModuleType("quickstart")
-    builder.build_quickstart = lambda output, seed: calls.append((output, seed))
+    builder.build_all = lambda output, seed: calls.append((output, seed))
     monkeypatch.setitem(sys.modules, "llava_mole.data.builders.quickstart", builder)
     assert _run("prepare", "quickstart", "--output", tmp_path, "--seed", 4) == 0
     assert calls == [(str(tmp_path), 4)]

@@ -39,7 +39,7 @@ BACKBONES = {
         "SmolLM2-135M-Instruct cut to the first two and the last two of its 30 layers",
         (0, 1, 28, 29),
         50,
-        220,
+        260,
     ),
     "smollm2": Backbone("smollm2", "SmolLM2-135M-Instruct, all 30 layers", None, 20, 60),
 }

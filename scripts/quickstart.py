@@ -31,6 +31,7 @@ class Backbone:
     layers: tuple[int, ...] | None
     pretrain_steps: int
     finetune_steps: int
+    questions: int  # a domain, asked after finetuning
 
 
 BACKBONES = {
@@ -40,11 +41,12 @@ BACKBONES = {
         (0, 1, 28, 29),
         50,
         260,
+        200,
     ),
-    "smollm2": Backbone("smollm2", "SmolLM2-135M-Instruct, all 30 layers", None, 20, 60),
+    "smollm2": Backbone("smollm2", "SmolLM2-135M-Instruct, all 30 layers", None, 20, 60, 50),
 }
-# Questions a domain: before finetuning the answers are no words yet, and a few show it.
-ASKED_BEFORE, ASKED_AFTER = 60, 200
+# Before finetuning the answers are no words yet, and a few questions show it.
+ASKED_BEFORE = 40
 
 
 def main() -> int:
@@ -75,10 +77,10 @@ def main() -> int:
 
     step("Scores before finetuning")
     data = [f"{domain}={DATA / domain / 'test.jsonl'}" for domain in DOMAINS]
-    short = ("--max-new-tokens", 8)
+    ask = ("eval", "--max-new-tokens", 8)
     command_once(
         pretrain / "eval" / "results.json",
-        *("eval", "--model-path", pretrain, "--conv-mode", "chatml", *short),
+        *(*ask, "--model-path", pretrain, "--conv-mode", "chatml"),
         *("--limit", ASKED_BEFORE, "--data", *data),
     )
     clock.lap("scores before")
@@ -95,8 +97,8 @@ def main() -> int:
     training = [f"{domain}={DATA / domain / 'train.jsonl'}" for domain in DOMAINS]
     command_once(
         finetune / "eval" / "results.json",
-        *("eval", "--model-path", finetune, *short, "--limit", ASKED_AFTER, "--shuffle-images"),
-        *("--data", *data, "--training", *training),
+        *(*ask, "--model-path", finetune, "--limit", backbone.questions),
+        *("--shuffle-images", "--data", *data, "--training", *training),
     )
     clock.lap("scores after")
 

@@ -110,7 +110,7 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
-        rundir.finish(folder, trainer.state.global_step)
+        rundir.finish(config, trainer.state.global_step)
     trainer.accelerator.wait_for_everyone()
     return folder
 

@@ -16,6 +16,7 @@ import torch
 
 from llava_mole.config import dump, load
 from llava_mole.train import checkpoints
+from llava_mole.train.card import model_card
 from llava_mole.train.config import RunConfig, world_size
 from llava_mole.train.weights import ADAPTER_FILE, PROJECTOR_FILE
 
@@ -149,8 +150,11 @@ def starting_point(folder: Path, resume: str) -> tuple[Path | None, list[str]]:
     return Path(resume), []
 
 
-def finish(folder: Path, steps: int) -> None:
-    """Marks the run as done; written last."""
+def finish(config: RunConfig, steps: int) -> None:
+    """Describes the run and marks it as done; written last."""
+    folder = Path(config.output_dir)
+    card = model_card(config, steps, importlib.metadata.version("llava_mole"))
+    (folder / "README.md").write_text(card, encoding="utf-8")
     files = [name for name in (ADAPTER_FILE, PROJECTOR_FILE) if (folder / name).exists()]
     sizes = {name: (folder / name).stat().st_size for name in files}
     _write_json(folder / FINISHED, {"steps": steps, "files": sizes})

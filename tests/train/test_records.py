@@ -29,6 +29,9 @@ def test_the_run_directory_explains_itself(one_process):
     versions = json.loads((one_process / "versions.json").read_text())
     assert versions["packages"]["torch"] == torch.__version__
     assert rundir.finished(one_process)
+    card = (one_process / "README.md").read_text()
+    assert f'load_run("{one_process}")' in card
+    assert "K = 3 LoRA experts" in card
 
 
 def test_metrics_hold_losses_rates_speed_mixture_and_routing(one_process):

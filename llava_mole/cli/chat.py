@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llava_mole.cli.arguments import device_of
+
 NAME = "chat"
 HELP = "talk with a trained model about an image, in the terminal or through a pipe"
 
@@ -66,13 +68,12 @@ def run(args: argparse.Namespace) -> int:
     import llava_mole  # noqa: F401  (registers MoLE with PEFT)
     from llava_mole.model.load import load_run
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, processor = load_run(
         args.model_path,
         model_base=args.model_base,
         load_4bit=args.load_4bit,
         load_8bit=args.load_8bit,
-        device=device,
+        device=device_of(args.device),
         conv_mode=args.conv_mode,
     )
     torch.manual_seed(args.seed)
@@ -125,6 +126,9 @@ class Chat:
         return True
 
     def _show(self, path: str) -> None:
+        if not path:
+            print("(write /image PATH)")
+            return
         try:
             self.image = _open_image(path.strip("'\""))
         except (ValueError, OSError) as error:
@@ -169,6 +173,8 @@ def _open_image(path: str) -> Any:
 
     # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
     location = os.path.realpath(os.path.expanduser(path))
+    if not os.path.isfile(location):
+        raise ValueError(f"image {path!r}: no such file")
     return load_image(os.path.basename(location), os.path.dirname(location))
 
 

@@ -66,6 +66,9 @@ def _check(arguments: argparse.Namespace) -> int:
             name=arguments.file, path=arguments.file, image_root=arguments.image_root
         )
         sets = [open_dataset(config, cache_dir=arguments.cache_dir)]
+    for records in sets:
+        if not len(records) and not records.problems:
+            raise ValueError(f"data set {records.name!r}: no records in it; correct its path")
     result = audit(
         sets,
         encode=encoder,

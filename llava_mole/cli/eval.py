@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from llava_mole.cli.sets import device_of, open_sets
+from llava_mole.cli.arguments import device_of, open_sets
 
 HELP = "score a model's answers on question sets, beside baselines that do not see the image"
 
@@ -65,6 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.eval.questions import image_of
     from llava_mole.model import load_run
 
+    records = {name: list(opened.records(stop=arguments.limit)) for name, opened in sets.items()}
+    shuffled = {}
+    if arguments.shuffle_images:  # before the model is loaded: it may not be possible
+        shuffled = {
+            name: runner.with_shuffled_images(asked, arguments.seed)
+            for name, asked in records.items()
+        }
     model, processor = load_run(
         arguments.model_path,
         arguments.model_base,
@@ -89,13 +96,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     results = {}
     for name, questions in sets.items():
-        records = list(questions.records(stop=arguments.limit))
-        scores = results[name] = {"accuracy": ask(name, records, questions.image_root)}
-        if arguments.shuffle_images:
-            shuffled = runner.with_shuffled_images(records, arguments.seed)
-            scores["shuffled_images"] = ask(f"{name}.shuffled", shuffled, questions.image_root)
+        root = questions.image_root
+        scores = results[name] = {"accuracy": ask(name, records[name], root)}
+        if name in shuffled:
+            scores["shuffled_images"] = ask(f"{name}.shuffled", shuffled[name], root)
         if name in training:
-            scores["majority_answer"] = runner.majority(records, list(training[name].records()))
+            known = list(training[name].records())
+            scores["majority_answer"] = runner.majority(records[name], known)
     _write(output / "results.json", results)
     print(runner.table(results))
     print(f"answers and results.json: {output}")

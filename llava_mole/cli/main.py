@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 COMMANDS = ("train", "chat", "eval", "data", "routes")
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(subparser)
     arguments = parser.parse_args(argv)
+    # About names that transformers and peft deprecate in each other: nothing a user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")
     try:
         return modules[arguments.command].run(arguments)
     except KeyboardInterrupt:

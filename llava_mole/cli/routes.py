@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from llava_mole.cli.sets import device_of, open_sets
+from llava_mole.cli.arguments import device_of, open_sets
 
 HELP = "count and draw which expert each data set's tokens are routed to"
 

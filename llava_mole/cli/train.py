@@ -14,7 +14,6 @@ The same command, started again, goes on from the newest valid checkpoint in out
 import argparse
 import logging
 import os
-import warnings
 
 NAME = "train"
 HELP = "train one stage: the projector, or projector and adapter"
@@ -51,8 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains, or prints the plan; 0 when done."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    # About names that transformers and peft deprecate in each other: nothing a user can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")
     rank = int(os.environ.get("RANK", "0"))
     logging.getLogger("llava_mole").setLevel(logging.INFO if rank == 0 else logging.WARNING)
     from llava_mole.config import load

@@ -137,7 +137,8 @@ def with_shuffled_images(records: Sequence[Record], seed: int) -> list[Record]:
         if not others:
             raise ValueError(
                 f"{record.file}:{record.line}: record {record.id!r}: no other record has "
-                f"{len(record.images)} image(s) that differ; shuffling needs at least two"
+                f"{len(record.images)} image(s) that differ; shuffling images needs at least two: "
+                "leave the record out, or don't shuffle this set"
             )
         shuffled.append(dataclasses.replace(record, images=chooser.choice(others)))
     return shuffled

@@ -1,5 +1,6 @@
 """``load_run``: a trained run, a LLaVA checkpoint, or a hub name into a model that answers."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,10 @@ def load_run(
     """
     if load_4bit and load_8bit:
         raise ValueError("--load-4bit and --load-8bit exclude each other; give one.")
+    if (load_4bit or load_8bit) and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("4- and 8-bit models need bitsandbytes: pip install 'llava_mole[quant]'")
+    if model_base and Path(model_base).is_absolute() and not Path(model_base).exists():
+        raise ValueError(f"--model-base {model_base}: no such folder.")
     run_dir = Path(run_dir)
     config_file = next(
         (f for f in (run_dir / RUN_CONFIG, run_dir.parent / RUN_CONFIG) if f.is_file()), None

@@ -71,9 +71,12 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 def differences(config: RunConfig, folder: Path) -> list[str]:
-    """How ``config`` differs from the run in ``folder``, as ``key: there -> here`` lines."""
+    """How ``config`` differs from the run in ``folder``, as ``key: there -> here`` lines.
+
+    A run that has saved nothing yet (it stopped at a bad record, say) holds nobody to its config.
+    """
     path = folder / CONFIG
-    if not path.exists():
+    if not path.exists() or not (any(folder.glob("checkpoint-*")) or finished(folder)):
         return []
     before, now = (_comparable(c) for c in (load(RunConfig, path), config))
     return [

@@ -105,6 +105,14 @@ def talk(run_dir):
     return chat.Chat(build_model(config), build_processor(config), 0.0, 8)
 
 
+def test_image_command_names_what_it_cannot_open(talk, capsys):
+    talk.take("/image")
+    talk.take("/image /nowhere/a.png")
+    assert (
+        capsys.readouterr().out == "(write /image PATH)\n(image '/nowhere/a.png': no such file)\n"
+    )
+
+
 def test_interrupt_stops_the_answer_only(talk, monkeypatch, capsys):
     talk.take("Hello")
     import llava_mole.generate as generate

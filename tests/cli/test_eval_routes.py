@@ -98,11 +98,17 @@ def test_routes_counts_every_token_of_every_question(folder, tmp_path, capsys):
         (["--data", "a={set}", "--batch-size", "0"], "--batch-size"),
         (["--data", "a={bad}"], "bad.jsonl:1"),
         (["--data", "a={set}", "--device", "abacus"], "--device"),
+        (["--data", "a={set}", "--device", "cuda:99"], "GPUs"),
+        (["--data", "a={set}", "text={text}", "--shuffle-images"], "text.jsonl:1"),
     ],
 )
 def test_errors_name_what_is_wrong(folder, tmp_path, capsys, words, expected):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"id": "1", "conversations": []}\n')
-    words = [word.format(set=folder / "set.jsonl", bad=bad) for word in words]
+    text = tmp_path / "text.jsonl"
+    turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    text.write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
+    words = [word.format(set=folder / "set.jsonl", bad=bad, text=text) for word in words]
     assert run("eval", "--model-path", folder / "run", *words, "--output", tmp_path) == 2
     assert expected in capsys.readouterr().err
+    assert not list(tmp_path.glob("a*.jsonl")), "it asked before it looked"

@@ -27,6 +27,12 @@ def test_check_of_a_good_file(file, tmp_path, capsys):
     assert "no bad records" in capsys.readouterr().out
 
 
+def test_check_of_an_empty_file_is_no_all_clear(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"empty\.jsonl.*no records"):
+        _run("check", tmp_path / "empty.jsonl", "--cache-dir", tmp_path / "cache")
+
+
 def test_check_lists_and_reports_bad_records(file, tmp_path, capsys):
     (tmp_path / "images/1.png").unlink()
     (tmp_path / "images/2.png").write_text("no image")

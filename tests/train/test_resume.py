@@ -10,7 +10,9 @@ import time
 import pytest
 import torch
 
-from llava_mole.train import checkpoints
+from llava_mole.config import dump, from_dict
+from llava_mole.train import checkpoints, rundir
+from llava_mole.train.config import RunConfig
 from tests.train.conftest import weights
 from tests.train.ranks import REPOSITORY, environment, write_config
 
@@ -160,6 +162,20 @@ def test_another_config_in_the_same_folder_is_refused(runs, uninterrupted):
     values["train"]["learning_rate"] = 1e-3
     with pytest.raises(ValueError, match=r"another config:\n  train.learning_rate: 0.003 -> 0.001"):
         runs.run(values)
+
+
+def test_a_run_that_saved_nothing_yet_holds_nobody_to_its_config(runs, uninterrupted):
+    """It may have stopped at a bad record, and the remedy is another value in the config."""
+    stage, whole = uninterrupted
+    folder = runs.folder / f"stopped-{stage}"
+    folder.mkdir()
+    values = values_of(runs, whole.name, stage)
+    dump(from_dict(RunConfig, values, "test"), folder / "config.yaml")
+    values["train"]["learning_rate"] = 1e-3
+    changed = from_dict(RunConfig, values, "test")
+    assert rundir.differences(changed, folder) == []
+    (folder / "checkpoint-1").mkdir()
+    assert rundir.differences(changed, folder) == ["train.learning_rate: 0.003 -> 0.001"]
 
 
 def test_layout_and_logging_may_change(runs, uninterrupted):

@@ -1,4 +1,4 @@
-"""NAME=FILE arguments to open question sets, for the commands that take several."""
+"""What several commands read in the same way: question sets, and the device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,10 +33,19 @@ def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) 
 
 
 def device_of(name: str | None) -> str:
-    """The device a command was given, else a GPU where there is one."""
+    """The device a command was given, else a GPU where there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
     import torch
 
     try:
-        return str(torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu")))
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise ValueError(f"--device {name!r}: write cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name!r}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
+        )
+    return str(device)

@@ -11,6 +11,7 @@ in OUTPUT/results.json.
 """
 
 import argparse
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -72,13 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
             name: runner.with_shuffled_images(asked, arguments.seed)
             for name, asked in records.items()
         }
+    output = Path(arguments.output or Path(arguments.model_path) / "eval")
+    _hold_to_settings(output, arguments)
     model, processor = load_run(
         arguments.model_path,
         arguments.model_base,
         device=device_of(arguments.device),
         conv_mode=arguments.conv_mode,
     )
-    output = Path(arguments.output or Path(arguments.model_path) / "eval")
 
     def answer_batch(prompts):
         return generate.answers(model, processor, prompts, max_new_tokens=arguments.max_new_tokens)
@@ -109,6 +111,44 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _hold_to_settings(output: Path, arguments: argparse.Namespace) -> None:
+    """Answers that are kept must have been given by this model in this way.
+
+    Raises:
+        ValueError: ``output`` holds answers given by other weights or under other settings.
+    """
+    settings = {
+        "model_path": arguments.model_path,
+        "model_base": arguments.model_base,
+        "image_root": arguments.image_root,
+        "conv_mode": arguments.conv_mode,
+        "max_new_tokens": arguments.max_new_tokens,
+        "seed": arguments.seed,
+    }
+    for name in ("adapter_model.safetensors", "projector.safetensors"):
+        weights = Path(arguments.model_path) / name
+        if weights.is_file():
+            settings[name] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    file = output / "settings.json"
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        keys = sorted(before.keys() | settings.keys())
+        if changed := [key for key in keys if before.get(key) != settings.get(key)]:
+            raise ValueError(
+                f"{output} holds answers given with another {', '.join(changed)}; delete the "
+                "folder or give another --output"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    _replace(file, settings)
+
+
+def _replace(file: Path, values: dict) -> None:
+    """Writes JSON in one step, so that no reader sees a part of it."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+
+
 def _write(file: Path, results) -> None:
     values = {
         name: {
@@ -122,6 +162,4 @@ def _write(file: Path, results) -> None:
         }
         for name, scores in results.items()
     }
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    _replace(file, values)

@@ -1,11 +1,13 @@
 """``llava-mole eval`` and ``routes`` on a tiny run with a MoLE adapter, from files to files."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from peft import get_peft_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from llava_mole import MoleConfig, generate
 from llava_mole.cli.main import main
@@ -13,6 +15,7 @@ from llava_mole.model import ModelConfig, build_model, build_processor, load_run
 from tests import tiny
 
 QUESTIONS = 5
+ADAPTER = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,21 @@ def test_eval_asks_the_model_and_scores_beside_its_baselines(folder, tmp_path, c
         turns = [{"role": "user", "content": "<image>\nWhat?"}]
         expected = generate.answer(model, processor, image, turns, max_new_tokens=4)
         assert answer["prediction"] == expected
+
+
+def test_answers_of_another_model_are_not_taken_for_this_ones(folder, tmp_path, capsys):
+    words = ["eval", "--data", f"mine={folder / 'set.jsonl'}", "--output", tmp_path / "out"]
+    words += ["--device", "cpu", "--max-new-tokens", "2", "--model-path"]
+    run_dir = tmp_path / "run"
+    shutil.copytree(folder / "run", run_dir)
+    assert run(*words, run_dir) == 0
+    answers = (tmp_path / "out" / "mine.jsonl").read_bytes()
+    assert run(*words, run_dir) == 0
+    weights = load_file(run_dir / ADAPTER)
+    save_file({key: value + 1 for key, value in weights.items()}, run_dir / ADAPTER)
+    assert run(*words, run_dir) == 2
+    assert f"another {ADAPTER}" in capsys.readouterr().err
+    assert (tmp_path / "out" / "mine.jsonl").read_bytes() == answers
 
 
 def test_routes_counts_every_token_of_every_question(folder, tmp_path, capsys):

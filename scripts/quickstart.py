@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava_mole.cli.main import main as llava_mole
+from llava_mole.eval.runner import Score
 
 DATA = Path("playground/data/quickstart")
 MODELS = Path("playground/models")
@@ -201,8 +202,8 @@ def _summary(backbone, pretrain, finetune, picture, asked, clock) -> str:
     for domain in DOMAINS:
         scores = after[domain]
         baselines = (scores["majority_answer"], scores["shuffled_images"])
-        best_blind = max(baseline["interval"][1] for baseline in baselines)
-        sees = scores["accuracy"]["interval"][0] > best_blind
+        accuracy, *blind = (Score(s["hits"], s["total"]) for s in (scores["accuracy"], *baselines))
+        sees = all(accuracy.clearly_above(baseline) for baseline in blind)
         lines.append(
             f"{domain:12} {scores['accuracy']['total']:>4}"
             f"  {100 * before[domain]['accuracy']['accuracy']:>6.1f}  {_cell(scores['accuracy'])}"

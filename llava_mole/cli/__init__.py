@@ -1,1 +1,1 @@
-"""The ``llava-mole`` command: one file a subcommand, each with NAME, HELP, add_arguments, run."""
+"""The ``llava-mole`` command: one file a subcommand, each with HELP, add_arguments, run."""

@@ -21,7 +21,6 @@ from typing import Any
 
 from llava_mole.cli.arguments import device_of
 
-NAME = "chat"
 HELP = "talk with a trained model about an image, in the terminal or through a pipe"
 
 COMMANDS = """\

@@ -11,7 +11,6 @@ in OUTPUT/results.json.
 """
 
 import argparse
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -73,14 +72,19 @@ def run(arguments: argparse.Namespace) -> int:
             name: runner.with_shuffled_images(asked, arguments.seed)
             for name, asked in records.items()
         }
+    if not arguments.output and not Path(arguments.model_path).is_dir():
+        raise ValueError(
+            f"--model-path {arguments.model_path}: no such folder; if it is a hub "
+            "name, say with --output where the answers go"
+        )
     output = Path(arguments.output or Path(arguments.model_path) / "eval")
-    _hold_to_settings(output, arguments)
     model, processor = load_run(
         arguments.model_path,
         arguments.model_base,
         device=device_of(arguments.device),
         conv_mode=arguments.conv_mode,
     )
+    _hold_to_settings(output, arguments)
 
     def answer_batch(prompts):
         return generate.answers(model, processor, prompts, max_new_tokens=arguments.max_new_tokens)
@@ -117,6 +121,8 @@ def _hold_to_settings(output: Path, arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: ``output`` holds answers given by other weights or under other settings.
     """
+    from llava_mole.train.checkpoints import file_sha256
+
     settings = {
         "model_path": arguments.model_path,
         "model_base": arguments.model_base,
@@ -128,7 +134,7 @@ def _hold_to_settings(output: Path, arguments: argparse.Namespace) -> None:
     for name in ("adapter_model.safetensors", "projector.safetensors"):
         weights = Path(arguments.model_path) / name
         if weights.is_file():
-            settings[name] = hashlib.sha256(weights.read_bytes()).hexdigest()
+            settings[name] = file_sha256(weights)
     file = output / "settings.json"
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))

@@ -15,7 +15,6 @@ import argparse
 import logging
 import os
 
-NAME = "train"
 HELP = "train one stage: the projector, or projector and adapter"
 
 

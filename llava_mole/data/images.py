@@ -139,23 +139,6 @@ def decode(content: bytes, name: str = "image") -> Image.Image:
     return image.resize(reduced, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def expand2square(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """LLaVA's padding to a square with the shorter side centred.
-
-    Args:
-        image: RGB.
-        background: colour of the padding, ``int(255 * mean)`` of the processor's channel means;
-            (122, 116, 104) for CLIP.
-    """
-    width, height = image.size
-    if width == height:
-        return image
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), background)
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
-
-
 # Folders hold thousands of images each, so resolving every folder once saves most system calls.
 @functools.lru_cache(maxsize=65536)
 def _real_directory(path: str) -> str:

@@ -28,7 +28,7 @@ def write_manifest(folder: Path, **facts: int | str) -> None:
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
         files[path.relative_to(folder).as_posix()] = {
             "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
+            "sha256": file_sha256(path),
         }
         _flush(path)
     partial = folder / f"{MANIFEST}.partial"
@@ -90,7 +90,7 @@ def verify(folder: str | Path) -> dict:
     for name, entry in listed.items():
         if (folder / name).stat().st_size != entry["bytes"]:
             raise ValueError(f"{folder}: {name} has another size than when it was saved")
-        if _sha256(folder / name) != entry["sha256"]:
+        if file_sha256(folder / name) != entry["sha256"]:
             raise ValueError(f"{folder}: {name} differs from what was saved (SHA-256)")
     return manifest
 
@@ -145,7 +145,8 @@ def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

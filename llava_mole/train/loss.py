@@ -20,13 +20,11 @@ class GlobalBatch(NamedTuple):
         targets: target tokens, the normaliser of the language loss.
         sequences: sequences (packed segments count each), the normaliser of the balance loss.
         tokens: positions the language model reads, padding excluded.
-        micro_batches: forwards, over all ranks.
     """
 
     targets: int
     sequences: int
     tokens: int
-    micro_batches: int
 
 
 def count(batch: dict[str, torch.Tensor]) -> GlobalBatch:
@@ -36,7 +34,7 @@ def count(batch: dict[str, torch.Tensor]) -> GlobalBatch:
     else:
         tokens = batch["input_ids"].numel()
     targets = int((batch["targets"] != IGNORE_INDEX).sum())
-    return GlobalBatch(targets, batch["dataset_ids"].numel(), tokens, 1)
+    return GlobalBatch(targets, batch["dataset_ids"].numel(), tokens)
 
 
 def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -78,6 +78,13 @@ def test_answers_of_another_model_are_not_taken_for_this_ones(folder, tmp_path, 
     assert (tmp_path / "out" / "mine.jsonl").read_bytes() == answers
 
 
+def test_a_wrong_model_path_leaves_no_folder_behind(folder, tmp_path, capsys):
+    missing = tmp_path / "no_such_run"
+    assert run("eval", "--data", f"mine={folder / 'set.jsonl'}", "--model-path", missing) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not missing.exists()
+
+
 def test_routes_counts_every_token_of_every_question(folder, tmp_path, capsys):
     picture = tmp_path / "routing.png"
     words = ["routes", "--model-path", folder / "run", "--data", f"mine={folder / 'set.jsonl'}"]

@@ -73,3 +73,20 @@ def write_images(folder: Path, count: int) -> None:
 def write_jsonl(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def expand2square(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """LLaVA's padding to a square with the shorter side centred.
+
+    Args:
+        image: RGB.
+        background: colour of the padding, ``int(255 * mean)`` of the processor's channel means;
+            (122, 116, 104) for CLIP.
+    """
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), background)
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from llava_mole.data import images
-from llava_mole.data.images import ImageError, check_exists, decode, expand2square, load_image
+from llava_mole.data.images import ImageError, check_exists, decode, load_image
 from tests import tiny
+from tests.data.helpers import expand2square
 
 
 @pytest.fixture

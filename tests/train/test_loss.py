@@ -51,4 +51,4 @@ def test_counts_leave_padding_out():
         "targets": torch.tensor([[3, 4, 5]]),
         "dataset_ids": torch.tensor([0, 1]),
     }
-    assert loss.count(padded) == loss.count(packed) == loss.GlobalBatch(3, 2, 6, 1)
+    assert loss.count(padded) == loss.count(packed) == loss.GlobalBatch(3, 2, 6)

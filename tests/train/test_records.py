@@ -72,7 +72,7 @@ def test_the_meter_adds_up_by_data_set_and_survives_a_resume():
     ids = torch.tensor([0, 1, 1])
     counts = torch.arange(2 * 3 * 2.0).view(2, 3, 2)
     for _ in range(2):
-        meter.add_step(GlobalBatch(targets=5, sequences=3, tokens=30, micro_batches=1))
+        meter.add_step(GlobalBatch(targets=5, sequences=3, tokens=30))
         meter.add_samples(ids)
         meter.add_loss(torch.tensor(2.0), torch.tensor(0.5))
         meter.add_routing(counts, ids)

@@ -47,7 +47,8 @@ class Record:
         id: the source's own id.
         source: data set within a collection, for statistics.
         task: kind of question, for statistics.
-        images: paths relative to the data set's image root, in order of their slots.
+        images: in order of their slots, each a path relative to the data set's image root, or the
+            encoded image itself (JPEG, PNG, ...) where the source carries it.
         turns: the conversation.
         file: where the record was read.
         line: 1-based line in ``file``.
@@ -59,7 +60,7 @@ class Record:
     id: str
     source: str
     task: str
-    images: tuple[str, ...]
+    images: tuple[str | bytes, ...]
     turns: tuple[Turn, ...]
     file: str = ""
     line: int = 0
@@ -100,7 +101,10 @@ class Record:
                 f"turns; write one {IMAGE_TOKEN} where each image belongs"
             )
         for image in self.images:
-            if not image or "\0" in image or not _encodable(image):
+            if isinstance(image, bytes):
+                if not image:
+                    return "image: empty; fetch the file again or remove the record"
+            elif not image or "\0" in image or not _encodable(image):
                 return f"image: {image!r} is not a path; give one relative to the image root"
         return None
 

@@ -27,10 +27,13 @@ FEATURES = datasets.Features(
         "id": datasets.Value("string"),
         "source": datasets.Value("string"),
         "task": datasets.Value("string"),
-        "images": datasets.List(datasets.Value("string")),
+        "images": datasets.List(
+            {"path": datasets.Value("string"), "bytes": datasets.Value("binary")}
+        ),
         "turns": datasets.List(
             {"role": datasets.Value("string"), "content": datasets.Value("string")}
         ),
+        "length": datasets.Value("int32"),
         "file": datasets.Value("string"),
         "line": datasets.Value("int64"),
     }
@@ -67,6 +70,9 @@ class RecordSet:
         image_root: folder that image paths start from.
         rows: Arrow table with the columns of `FEATURES`, in file order.
         problems: rows of the file that are not records.
+        stamp: identity of the content: another stamp wherever a record might differ.
+        lengths: fingerprint of the `Encoder` that the column ``length`` was counted with, or None
+            where it is empty.
     """
 
     name: str
@@ -75,6 +81,8 @@ class RecordSet:
     image_root: Path
     rows: datasets.Dataset
     problems: tuple[Problem, ...]
+    stamp: str
+    lengths: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,7 +103,10 @@ class RecordSet:
 def to_record(row: dict) -> Record:
     """A row of the table as a record."""
     turns = tuple(Turn(turn["role"], turn["content"]) for turn in row["turns"])
-    return Record(**{**row, "images": tuple(row["images"]), "turns": turns})
+    images = tuple(
+        image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"]
+    )
+    return Record(row["id"], row["source"], row["task"], images, turns, row["file"], row["line"])
 
 
 def open_dataset(
@@ -131,7 +142,7 @@ def open_dataset(
     rows = datasets.Dataset.from_file(str(table))
     # Multiplied as decimals: 0.7 * 0.1 in floats is not 0.07, and counts are exact.
     weight = float(Fraction(repr(domain_weight)) * Fraction(repr(config.weight)))
-    return RecordSet(config.name, domain, weight, image_root, rows, problems)
+    return RecordSet(config.name, domain, weight, image_root, rows, problems, table.stem)
 
 
 def _cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
@@ -143,7 +154,15 @@ def _cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
 def _converted(path: Path, name: str, cache: Path) -> tuple[Path, Path]:
     """Table and problem list of ``path``, written now unless the same content was before."""
     status = path.stat()
-    key = [str(path.resolve()), str(path), status.st_size, status.st_mtime_ns, name, llava.VERSION]
+    key = [
+        str(path.resolve()),
+        str(path),
+        status.st_size,
+        status.st_mtime_ns,
+        name,
+        llava.VERSION,
+        2,
+    ]
     stem = f"{path.stem[:40]}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}"
     table, bad = cache / f"{stem}.arrow", cache / f"{stem}.bad.jsonl"
     if not (table.exists() and bad.exists()):
@@ -174,4 +193,10 @@ def _write(path: Path, name: str, table: Path, bad: Path) -> None:
 def _to_row(record: Record) -> dict:
     turns = [{"role": turn.role, "content": turn.content} for turn in record.turns]
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    return {**values, "images": list(record.images), "turns": turns}
+    images = [
+        {"path": None, "bytes": image}
+        if isinstance(image, bytes)
+        else {"path": image, "bytes": None}
+        for image in record.images
+    ]
+    return {**values, "images": images, "turns": turns, "length": None}

@@ -98,7 +98,7 @@ def distinct_images(sets: Iterable[RecordSet]) -> list[ImageKey]:
     for records in sets:
         root = str(records.image_root)
         for block in records.rows.select_columns("images").iter(1000):
-            keys.update((path, root) for paths in block["images"] for path in paths)
+            keys.update((image["path"], root) for images in block["images"] for image in images)
     return sorted(keys)
 
 

@@ -1,7 +1,4 @@
 """examples:
-# the three small sets of the quickstart, made from real data that installs as packages
-llava-mole data prepare quickstart --output playground/data/quickstart
-
 # every record of one file: structure, images, counts; exit status 1 if one is bad
 llava-mole data check train.jsonl --image-root images --decode --report bad.jsonl
 
@@ -11,44 +8,26 @@ llava-mole data check --config configs/finetune_mole.yaml
 
 import argparse
 
-HELP = "make and check data sets"
+HELP = "look at every record and list the bad ones"
 SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``prepare`` and ``check`` with their flags."""
-    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    prepare = commands.add_parser("prepare", help="make a data set")
-    prepare.add_argument("name", choices=["quickstart"], help="which data set")
-    prepare.add_argument("--output", required=True, help="folder to make it in")
-    prepare.add_argument("--seed", type=int, default=0, help="of everything drawn by chance")
-    check = commands.add_parser("check", help="look at every record and list the bad ones")
-    check.add_argument("file", nargs="?", help="LLaVA JSON or JSONL")
-    check.add_argument("--image-root", help="folder of the images (default: beside FILE)")
-    check.add_argument("--config", help="check all data sets of this run config instead")
-    check.add_argument(
+    """Adds the flags of ``check``."""
+    parser.add_argument("file", nargs="?", help="LLaVA JSON or JSONL")
+    parser.add_argument("--image-root", help="folder of the images (default: beside FILE)")
+    parser.add_argument("--config", help="check all data sets of this run config instead")
+    parser.add_argument(
         "--no-lengths", action="store_true", help="with --config: don't tokenise (much faster)"
     )
-    check.add_argument("--decode", action="store_true", help="read every image whole")
-    check.add_argument("--report", help="write the bad records to this JSONL file")
-    check.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
-    check.add_argument("--num-workers", type=int, default=0, help="threads")
+    parser.add_argument("--decode", action="store_true", help="read every image whole")
+    parser.add_argument("--report", help="write the bad records to this JSONL file")
+    parser.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
+    parser.add_argument("--num-workers", type=int, default=0, help="threads")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the chosen data command; 1 if ``check`` found bad records."""
-    return {"prepare": _prepare, "check": _check}[arguments.data_command](arguments)
-
-
-def _prepare(arguments: argparse.Namespace) -> int:
-    from llava_mole.data.builders.quickstart import build_all
-
-    build_all(arguments.output, arguments.seed)
-    print(f"made in {arguments.output}")
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> int:
+    """Looks at every record; 1 if there are bad ones."""
     if bool(arguments.file) == bool(arguments.config):
         raise ValueError("data check: give either a FILE or --config CONFIG")
     if arguments.config and arguments.image_root:

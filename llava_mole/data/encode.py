@@ -13,6 +13,8 @@ answer) are data. Keeping them from becoming special ids is the template's part,
 reads the same here and in generation.
 """
 
+import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,9 +23,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from llava_mole.data.records import IMAGE_TOKEN, Record
+from llava_mole.data.fingerprint import fingerprint
+from llava_mole.data.records import IMAGE_TOKEN, BadRecord, Record, Turn
 
 IGNORE_INDEX = -100
+# Texts tokenised at once: enough to make the calls cheap, few enough to hold in memory.
+_BATCH = 256
 
 
 class Span(Protocol):
@@ -36,7 +41,8 @@ class Span(Protocol):
 class Template(Protocol):
     """A chat template that says which of its text is to be learnt.
 
-    It leaves no special string of the tokenizer in what people wrote, but for users' images.
+    It leaves no special string of the tokenizer in what people wrote, but for users' images. Its
+    ``repr`` tells all that its text depends on, as a dataclass's does.
     """
 
     def spans(self, turns: list[dict[str, str]]) -> Sequence[Span]:
@@ -51,14 +57,14 @@ class Encoded:
         input_ids: (L,) int64, each image as P image token ids.
         labels: (L,) int64, the id where the token is a target, else -100.
         num_supervised: targets that can be predicted, i.e. those of ``labels[1:]``; at least 1.
-        images: image paths in order of their slots.
+        images: in order of their slots, each a path or the encoded image.
         dropped_turns: turns left out at the end because they did not fit.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
     num_supervised: int
-    images: tuple[str, ...] = ()
+    images: tuple[str | bytes, ...] = ()
     dropped_turns: int = 0
 
 
@@ -90,6 +96,57 @@ class Encoder:
             self.max_length,
             self.overlong,
         )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What a sample's length depends on, as a hex digest, the same in every process.
+
+        That is tokenizer, template and P, but neither ``max_length`` nor ``overlong``.
+        """
+        return fingerprint(self.tokenizer, self.template, self.num_image_tokens)
+
+    def lengths(self, records: Sequence[Record]) -> list[int | BadRecord]:
+        """L of each record before ``max_length`` is applied, or why it can't be encoded at all.
+
+        Exactly the length and the refusals of `encode` without a longest length, at the price of
+        tokenising alone: the texts go to the tokenizer in batches, and that some token is
+        supervised is mostly seen from the answer's last character.
+        """
+        found: list[int | BadRecord] = []
+        for first in range(0, len(records), _BATCH):
+            found += self._lengths(records[first : first + _BATCH])
+        return found
+
+    def _lengths(self, records: Sequence[Record]) -> list[int | BadRecord]:
+        image_id = image_token_id(self.tokenizer)
+        found: list[int | BadRecord] = [0] * len(records)
+        given = []
+        for index, record in enumerate(records):
+            try:
+                given.append((index, _spans(record, record.turns, self.template)))
+            except BadRecord as error:
+                found[index] = error
+        texts = ["".join(span.text for span in spans) for _, spans in given]
+        if not texts:
+            return found
+        encodings = self.tokenizer(
+            texts, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        for number, (index, spans) in enumerate(given):
+            record, ids = records[index], encodings["input_ids"][number]
+            supervised = _supervised_at_the_end(encodings.encodings[number], spans, ids, image_id)
+            if supervised and ids.count(image_id) == len(record.images):
+                found[index] = len(ids) + len(record.images) * (self.num_image_tokens - 1)
+            else:
+                found[index] = self._exact_length(record)
+        return found
+
+    def _exact_length(self, record: Record) -> int | BadRecord:
+        settings = (self.tokenizer, self.template, self.num_image_tokens, sys.maxsize)
+        try:
+            return len(encode(record, *settings).input_ids)
+        except BadRecord as error:
+            return error
 
 
 def encode(
@@ -173,12 +230,36 @@ def count_image_tokens(processor: Any) -> int:
     return int((np.asarray(ids) == image_token_id(processor.tokenizer)).sum())
 
 
-def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (L',) int64 with one id an image, and whether each is a target (L',) bool."""
+def _spans(record: Record, turns: Sequence[Turn], template: Template) -> Sequence[Span]:
+    """The text of ``turns``; what the template refuses is a BadRecord."""
     try:
-        spans = template.spans([{"role": turn.role, "content": turn.content} for turn in turns])
+        return template.spans([{"role": turn.role, "content": turn.content} for turn in turns])
     except ValueError as error:
         raise record.bad(str(error)) from None
+
+
+def _supervised_at_the_end(encoding, spans: Sequence[Span], ids: list[int], image_id: int) -> bool:
+    """Whether the token of the last target's last character is supervised.
+
+    True is certain. False says nothing: the character may have no token, or one that begins before
+    the target while others are supervised.
+    """
+    stop = sum(len(span.text) for span in spans)
+    for span in reversed(spans):
+        start = stop - len(span.text)
+        if span.is_target and start < stop:
+            token = encoding.char_to_token(stop - 1)
+            # Nothing predicts the first token.
+            if not token or ids[token] == image_id:
+                return False
+            return encoding.token_to_chars(token)[0] >= start
+        stop = start
+    return False
+
+
+def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (L',) int64 with one id an image, and whether each is a target (L',) bool."""
+    spans = _spans(record, turns, template)
     text = "".join(span.text for span in spans)
     # Target flag of each character; one more, False, for what lies behind the end.
     flags = np.zeros(len(text) + 1, dtype=bool)

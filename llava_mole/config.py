@@ -1,8 +1,8 @@
-"""YAML files into typed dataclasses: one level of inheritance, dotted overrides, exact errors.
+"""YAML files into typed dataclasses: inheritance, dotted overrides, exact errors.
 
 A config file may name others it builds on::
 
-    base: [llava_1_5_7b.yaml]      # relative to this file; a base has no base of its own
+    base: [llava_1_5_7b.yaml]      # relative to this file; a base may have bases of its own
     train:
       learning_rate: 2.0e-5
 
@@ -90,19 +90,18 @@ def _instantiate(cls, values, places, origin):
         raise ConfigError("\n".join(lines)) from None
 
 
-def _read_with_bases(path: Path) -> tuple[dict, dict[str, str]]:
+def _read_with_bases(path: Path, within: tuple[Path, ...] = ()) -> tuple[dict, dict[str, str]]:
+    """Values of ``path`` over those of its bases; ``within`` are the files that led here."""
     values, places = _read(path)
     bases = values.pop("base", None) or []
+    within = (*within, path.resolve())
     merged: dict = {}
     merged_places: dict[str, str] = {}
     for name in [bases] if isinstance(bases, str) else bases:
-        base_path = path.parent / name
-        base_values, base_places = _read(base_path)
-        if "base" in base_values:
-            raise ConfigError(
-                f"{base_places['base']}: a base can't have a base of its own; "
-                f"list both files under 'base' in {path}"
-            )
+        base = path.parent / name
+        if base.resolve() in within:
+            raise ConfigError(f"{places['base']}: {base} builds on this file; remove one 'base'")
+        base_values, base_places = _read_with_bases(base, within)
         _merge(merged, base_values)
         merged_places.update(base_places)
     _merge(merged, values)

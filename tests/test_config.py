@@ -75,11 +75,21 @@ def test_errors_name_place_key_and_remedy(tmp_path, text, overrides, expected):
         assert part in str(error.value)
 
 
-def test_missing_file_and_second_level_of_bases(tmp_path):
+def test_missing_file_and_bases_of_bases(tmp_path):
     with pytest.raises(config.ConfigError, match=r"nowhere\.yaml"):
         config.load(Run, tmp_path / "nowhere.yaml")
-    write(tmp_path, "a.yaml", "train: {learning_rate: 1}\n")
-    write(tmp_path, "b.yaml", "base: a.yaml\n")
-    path = write(tmp_path, "c.yaml", "base: b.yaml\n")
-    with pytest.raises(config.ConfigError, match="base of its own"):
+    write(tmp_path, "a.yaml", "train: {learning_rate: 1, schedule: constant}\nnote: a\n")
+    write(tmp_path, "b.yaml", "base: a.yaml\ntrain: {learning_rate: 2}\nnote: b\n")
+    (tmp_path / "rows").mkdir()
+    path = write(tmp_path / "rows", "c.yaml", "base: ../b.yaml\nnote: c\n")
+    assert config.load(Run, path) == Run(Optimizer(2, "constant"), note="c")
+    with pytest.raises(config.ConfigError, match=r"b\.yaml:2: train.learning_rate"):
+        write(tmp_path, "b.yaml", "base: a.yaml\ntrain: {learning_rate: fast}\n")
+        config.load(Run, path)
+
+
+def test_bases_in_a_circle_are_named(tmp_path):
+    write(tmp_path, "a.yaml", "note: a\nbase: b.yaml\n")
+    path = write(tmp_path, "b.yaml", "base: a.yaml\n")
+    with pytest.raises(config.ConfigError, match=r"a\.yaml:2: .*b\.yaml builds on this file"):
         config.load(Run, path)

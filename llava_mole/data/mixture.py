@@ -5,9 +5,11 @@ sampling frequency w (the domain's lambda times the set's base weight), epoch e 
 positions floor(e*w*n) up to floor((e+1)*w*n). So lambda = 2 shows each sample exactly twice an
 epoch, lambda = 0.25 a fresh quarter each epoch until all have been seen, and the realised counts
 are exact to one sample in every epoch and over all of them. What an epoch took is then shuffled.
+A data set that is resampled to m counts as m samples instead of n: epoch e takes the positions
+floor(e*w*m) up to floor((e+1)*w*m), so that with m = 1.68 n every sample is shown once or twice.
 
-The order depends on (seed, epoch) and the data sets' names, sizes and weights, and on nothing else:
-not on ranks, workers or what was drawn before.
+The order depends on (seed, epoch) and the data sets' names, sizes, weights and resampled sizes, and
+on nothing else: not on ranks, workers or what was drawn before.
 """
 
 import hashlib
@@ -27,12 +29,20 @@ class Part:
         name: the data set's name, unique in the mixture.
         size: number of samples n.
         weight: sampling frequency: the domain's weight times the data set's base weight.
+        resample: samples per unit of weight; null means n.
     """
 
     domain: str
     name: str
     size: int
     weight: float = 1.0
+    resample: int | None = None
+
+    @property
+    def per_epoch(self) -> Fraction:
+        """Samples an epoch takes on average, exactly."""
+        # Decimal as written: 0.1 must mean one tenth, or floor(e*w*n) drifts by one.
+        return Fraction(repr(float(self.weight))) * (self.resample or self.size)
 
 
 class Mixture:
@@ -63,8 +73,7 @@ class Mixture:
                 )
         if not any(part.weight > 0 for part in self.parts):
             raise ValueError("mixture: no data set has a weight above 0, so there is nothing to do")
-        # Decimal as written: 0.1 must mean one tenth, or floor(e*w*n) drifts by one.
-        self._rates = [Fraction(repr(float(part.weight))) * part.size for part in self.parts]
+        self._rates = [part.per_epoch for part in self.parts]
 
     def epoch(self, epoch: int) -> np.ndarray:
         """The samples of ``epoch`` in order: (n, 2) int64, columns (data set, row)."""
@@ -88,17 +97,21 @@ class Mixture:
         }
 
     def table(self, epoch: int = 0) -> str:
-        """Readable table of sizes, weights and the realised counts of ``epoch``."""
+        """Readable table of sizes, weights and the realised counts of ``epoch``.
+
+        ``counted as`` is what a data set was resampled to, its own size otherwise.
+        """
         counts = self.counts(epoch)
-        rows = [("domain", "data set", "samples", "weight", f"in epoch {epoch}", "share")]
+        rows = [
+            ("domain", "data set", "samples", "counted as", "weight", f"in epoch {epoch}", "share")
+        ]
         total = sum(counts.values())
         for part in self.parts:
             drawn = counts[part.name]
             share = f"{drawn / total:.1%}" if total else "-"
-            rows.append(
-                (part.domain, part.name, f"{part.size:,}", f"{part.weight:g}", f"{drawn:,}", share)
-            )
-        rows.append(("all", "", f"{sum(p.size for p in self.parts):,}", "", f"{total:,}", ""))
+            sizes = (f"{part.size:,}", f"{part.resample or part.size:,}")
+            rows.append((part.domain, part.name, *sizes, f"{part.weight:g}", f"{drawn:,}", share))
+        rows.append(("all", "", f"{sum(p.size for p in self.parts):,}", "", "", f"{total:,}", ""))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = []
         for row in rows:

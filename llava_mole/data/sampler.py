@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from fractions import Fraction
 
 import torch
 
@@ -31,7 +30,7 @@ class EpochSampler(torch.utils.data.Sampler[tuple[int, int]]):
         self.mixture = mixture
         self.global_batch_size = global_batch_size
         self.epoch = 0
-        fewest = sum(int(Fraction(repr(p.weight)) * p.size) for p in mixture.parts)
+        fewest = sum(int(part.per_epoch) for part in mixture.parts)
         self.num_samples = fewest // global_batch_size * global_batch_size
         if not self.num_samples:
             raise ValueError(
@@ -57,4 +56,6 @@ class EpochSampler(torch.utils.data.Sampler[tuple[int, int]]):
                 len(order),
                 self.global_batch_size,
             )
-        yield from map(tuple, order[: self.num_samples].tolist())
+        # A global batch at a time: millions of pairs as Python objects would take gigabytes.
+        for start in range(0, self.num_samples, self.global_batch_size):
+            yield from map(tuple, order[start : start + self.global_batch_size].tolist())

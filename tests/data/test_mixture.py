@@ -4,6 +4,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from llava_mole.config import from_dict
+from llava_mole.data.config import DataConfig, DatasetConfig, DomainConfig
 from llava_mole.data.mixture import Mixture, Part
 from llava_mole.data.sampler import EpochSampler
 
@@ -105,12 +107,76 @@ def test_sampler_yields_whole_global_batches_and_logs_the_rest(caplog):
         EpochSampler(mixture, 23)
 
 
-def test_ranks_together_see_the_global_order():
-    mixture = Mixture([Part("a", "x", 64)], seed=0)
-    whole = list(EpochSampler(mixture, 8))
-    for ranks in (1, 2, 4):
-        # As accelerate's BatchSamplerShard deals: rank r takes each ranks-th micro-batch of 2.
-        micro = [whole[start : start + 2] for start in range(0, 64, 2)]
-        shares = [micro[rank::ranks] for rank in range(ranks)]
-        dealt = [pair for step in zip(*shares, strict=True) for batch in step for pair in batch]
-        assert dealt == whole
+@pytest.mark.parametrize(("resample", "weight"), [(167, 1), (40, 1), (167, 0.25), (31, 2), (97, 1)])
+def test_a_resampled_set_counts_as_that_many(resample, weight):
+    size, total, seen = 97, 0, collections.Counter()
+    mixture = Mixture([Part("a", "x", size, weight, resample)], seed=2)
+    exact = Fraction(repr(float(weight))) * resample
+    for epoch in range(12):
+        pairs = mixture.epoch(epoch)
+        seen += _counts(pairs, 0)
+        total += len(pairs)
+        assert mixture.counts(epoch) == {"x": len(pairs)}
+        assert abs(len(pairs) - exact) < 1
+        assert abs(total - (epoch + 1) * exact) < 1
+        # A stream of whole permutations: no sample is two passes ahead of another.
+        assert max(seen.values()) - min(seen[row] for row in range(size)) <= 1
+
+
+def test_the_papers_ureader():
+    mixture = Mixture([Part("document", "ureader", 654_840, 1, 1_100_000)], seed=0)
+    seen = _counts(mixture.epoch(0), 0)
+    assert collections.Counter(seen.values()) == {1: 2 * 654_840 - 1_100_000, 2: 445_160}
+    for number in ("654,840", "1,100,000", "counted as"):
+        assert number in mixture.table()
+
+
+def test_resampling_to_its_own_size_changes_nothing():
+    parts = [Part("a", "x", 50), Part("b", "y", 60, 0.5)]
+    same = [Part("a", "x", 50, 1, 50), Part("b", "y", 60, 0.5, 60)]
+    assert np.array_equal(Mixture(parts).epoch(3), Mixture(same).epoch(3))
+
+
+def test_the_sampler_counts_resampled_sets():
+    mixture = Mixture([Part("a", "x", 10, 1, 35), Part("b", "y", 20, 0)], seed=0)
+    sampler = EpochSampler(mixture, 8)
+    assert len(sampler) == len(list(sampler)) == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("1.1M", 1_100_000), ("250k", 250_000), (7, 7), ("1_000", 1000), ("1,000", 1000)],
+)
+def test_counts_as_people_write_them(text, count):
+    config = from_dict(DatasetConfig, {"name": "x", "path": "p", "resample": text}, "test")
+    assert config.resample == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "0.1k5", "1.0001k", "2G", "1e6", 0, 1.5])
+def test_what_is_no_count_is_named(text):
+    with pytest.raises(ValueError, match="resample"):
+        from_dict(DatasetConfig, {"name": "x", "path": "p", "resample": text}, "test")
+
+
+def test_sets_of_weight_0_are_not_drawn():
+    sets = [DatasetConfig("x", "p"), DatasetConfig("y", "q", weight=0)]
+    domains = {"a": DomainConfig(1, sets), "b": DomainConfig(0, [DatasetConfig("z", "r")])}
+    drawn = DataConfig(domains, packing=True).drawn()
+    assert list(drawn.domains) == ["a"]
+    assert [dataset.name for dataset in drawn.domains["a"].datasets] == ["x"]
+    assert drawn.packing
+    with pytest.raises(ValueError, match="every weight is 0"):
+        DataConfig({"b": domains["b"]}).drawn()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"packing": True, "packing_length": 0}, "must be >= 1"),
+        ({"packing_length": 10}, "set data.packing to true"),
+        ({"packing": True, "group_by_modality_length": True}, "two ways"),
+    ],
+)
+def test_impossible_batching(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        DataConfig(**values)

@@ -1,62 +1,32 @@
-"""Converted records on disk: memory-mapped Arrow tables, made once for each file's content.
+"""Data sets as a run opens them: memory-mapped Arrow tables of records.
 
 Opening two million rows takes milliseconds and no memory, and all processes of a machine share the
-pages. A table is written beside its final name and renamed, so that a reader or a second process
-sees the whole or nothing.
+pages. A prepared folder is opened as it is; a LLaVA file is prepared into the cache first, once for
+each content.
 """
 
 import dataclasses
 import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import datasets
-from datasets.arrow_writer import ArrowWriter
+import pyarrow as pa
 
+from llava_mole.data.columns import to_records
 from llava_mole.data.config import DatasetConfig
 from llava_mole.data.images import default_root
-from llava_mole.data.records import BadRecord, Record, Turn
-from llava_mole.data.sources import llava
+from llava_mole.data.prepare import prepare
+from llava_mole.data.prepared import Prepared, load
+from llava_mole.data.records import Problem, Record
+from llava_mole.data.sources.llava import LlavaSource
 
-FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "source": datasets.Value("string"),
-        "task": datasets.Value("string"),
-        "images": datasets.List(
-            {"path": datasets.Value("string"), "bytes": datasets.Value("binary")}
-        ),
-        "turns": datasets.List(
-            {"role": datasets.Value("string"), "content": datasets.Value("string")}
-        ),
-        "length": datasets.Value("int32"),
-        "file": datasets.Value("string"),
-        "line": datasets.Value("int64"),
-    }
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One bad record in a report."""
-
-    dataset: str
-    file: str
-    line: int
-    id: str
-    reason: str
-
-    @classmethod
-    def of(cls, dataset: str, error: BadRecord) -> "Problem":
-        """The report's line for ``error``."""
-        return cls(dataset, error.file, error.line, error.id, error.reason)
-
-    def __str__(self) -> str:
-        return str(BadRecord(self.reason, self.file, self.line, self.id))
+# Rows read at once.
+_BLOCK = 1000
+# A LLaVA file of this size is not prepared in silence.
+_LARGE = 200 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,24 +59,17 @@ class RecordSet:
 
     def record(self, row: int) -> Record:
         """The record of ``row``."""
-        return to_record(self.rows[row])
+        return next(self.records(row, row + 1))
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
         """The records from ``start`` up to ``stop``, read in blocks."""
         stop = len(self.rows) if stop is None else min(stop, len(self.rows))
-        for first in range(start, stop, 1000):
-            block = self.rows[first : min(first + 1000, stop)]
-            for values in zip(*block.values(), strict=True):
-                yield to_record(dict(zip(block, values, strict=True)))
-
-
-def to_record(row: dict) -> Record:
-    """A row of the table as a record."""
-    turns = tuple(Turn(turn["role"], turn["content"]) for turn in row["turns"])
-    images = tuple(
-        image["path"] if image["bytes"] is None else image["bytes"] for image in row["images"]
-    )
-    return Record(row["id"], row["source"], row["task"], images, turns, row["file"], row["line"])
+        table = self.rows.data
+        for first in range(start, stop, _BLOCK):
+            block = table.fast_slice(first, min(_BLOCK, stop - first))
+            # Shards' batches are small where records carry images; a block of them may not be.
+            for batch in block.to_batches():
+                yield from to_records(pa.Table.from_batches([batch]))
 
 
 def open_dataset(
@@ -127,76 +90,41 @@ def open_dataset(
         ValueError: no such file or image root, or a file that is broken as a whole.
     """
     path = Path(config.path)
-    if not path.is_file():
-        raise ValueError(
-            f"data set {config.name!r}: {path} is not a file; correct its path, or make the data "
-            "with 'llava-mole data prepare'"
-        )
     try:
-        image_root = default_root(path, config.image_root)
+        prepared = load(path) if path.is_dir() else _converted(path, config.name, cache_dir)
+        root = config.image_root
+        image_root = default_root(path, str(prepared.image_root) if root is None else root)
     except ValueError as error:
         raise ValueError(f"data set {config.name!r}: {error}") from None
-    table, bad = _converted(path, config.name, _cache_folder(cache_dir))
-    with open(bad, encoding="utf-8") as file:
-        problems = tuple(Problem(**json.loads(line)) for line in file)
-    rows = datasets.Dataset.from_file(str(table))
+    problems = tuple(
+        dataclasses.replace(problem, dataset=config.name) for problem in prepared.read_problems()
+    )
     # Multiplied as decimals: 0.7 * 0.1 in floats is not 0.07, and counts are exact.
     weight = float(Fraction(repr(domain_weight)) * Fraction(repr(config.weight)))
-    return RecordSet(config.name, domain, weight, image_root, rows, problems, table.stem)
+    return RecordSet(
+        config.name,
+        domain,
+        weight,
+        image_root,
+        prepared.rows(),
+        problems,
+        prepared.stamp,
+        prepared.lengths,
+    )
 
 
-def _cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
+def _converted(path: Path, name: str, cache_dir: str | os.PathLike[str] | None) -> Prepared:
+    """The file ``path`` as a prepared folder in the cache, made now unless it was before."""
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is not a file; correct its path, or make the data with "
+            "'llava-mole data prepare'"
+        )
     if cache_dir is None:
-        return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "llava_mole"
-    return Path(cache_dir)
-
-
-def _converted(path: Path, name: str, cache: Path) -> tuple[Path, Path]:
-    """Table and problem list of ``path``, written now unless the same content was before."""
+        cache_dir = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "llava_mole"
     status = path.stat()
-    key = [
-        str(path.resolve()),
-        str(path),
-        status.st_size,
-        status.st_mtime_ns,
-        name,
-        llava.VERSION,
-        2,
-    ]
-    stem = f"{path.stem[:40]}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}"
-    table, bad = cache / f"{stem}.arrow", cache / f"{stem}.bad.jsonl"
-    if not (table.exists() and bad.exists()):
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as partial:
-            new_table, new_bad = Path(partial) / "table", Path(partial) / "bad"
-            _write(path, name, new_table, new_bad)
-            os.replace(new_bad, bad)
-            os.replace(new_table, table)
-    return table, bad
-
-
-def _write(path: Path, name: str, table: Path, bad: Path) -> None:
-    with (
-        open(bad, "w", encoding="utf-8") as problems,
-        ArrowWriter(features=FEATURES, path=str(table)) as writer,
-    ):
-        for item in llava.read(path, name):
-            if isinstance(item, BadRecord):
-                problem = dataclasses.asdict(Problem.of(name, item))
-                # Escaped: the reason may quote text that is not Unicode.
-                problems.write(json.dumps(problem) + "\n")
-            else:
-                writer.write(_to_row(item))
-        writer.finalize()
-
-
-def _to_row(record: Record) -> dict:
-    turns = [{"role": turn.role, "content": turn.content} for turn in record.turns]
-    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    images = [
-        {"path": None, "bytes": image}
-        if isinstance(image, bytes)
-        else {"path": image, "bytes": None}
-        for image in record.images
-    ]
-    return {**values, "images": images, "turns": turns, "length": None}
+    source = LlavaSource(str(path), name)
+    key = [str(path.resolve()), str(path), status.st_size, status.st_mtime_ns, source.settings()]
+    digest = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
+    output = Path(cache_dir) / f"{path.stem[:40]}-{digest[:24]}"
+    return prepare(source, output, progress=status.st_size > _LARGE)

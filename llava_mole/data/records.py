@@ -29,6 +29,25 @@ class BadRecord(ValueError):
 
 
 @dataclass(frozen=True)
+class Problem:
+    """One bad record in a report."""
+
+    dataset: str
+    file: str
+    line: int
+    id: str
+    reason: str
+
+    @classmethod
+    def of(cls, dataset: str, error: BadRecord) -> "Problem":
+        """The report's line for ``error``."""
+        return cls(dataset, error.file, error.line, error.id[:200], error.reason)
+
+    def __str__(self) -> str:
+        return str(BadRecord(self.reason, self.file, self.line, self.id))
+
+
+@dataclass(frozen=True)
 class Turn:
     """What one side said; ``content`` of a user may hold ``<image>`` slots anywhere."""
 
@@ -105,11 +124,13 @@ class Record:
                 if not image:
                     return "image: empty; fetch the file again or remove the record"
             elif not image or "\0" in image or not _encodable(image):
-                return f"image: {image!r} is not a path; give one relative to the image root"
+                return f"image: {image[:200]!r} is not a path; give one relative to the image root"
         return None
 
 
 def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

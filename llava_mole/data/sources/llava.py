@@ -2,49 +2,80 @@
 
 ``{"id": "a", "image": "coco/1.jpg", "conversations": [{"from": "human", "value": "<image>\\nQ"},
 {"from": "gpt", "value": "A"}]}``, optionally with ``source`` and ``task``. ``image`` may be a list;
-without it the row is text alone. Consecutive turns of the human are joined by a line break. An
-array is streamed, not read at once.
+without it the row is text alone. Consecutive turns of the human are joined by a line break.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llava_mole.data.records import BadRecord, Record, Turn
-from llava_mole.data.sources.jsonstream import Broken, items
-
-# Raise when the same file would give other records than before: cached conversions are then redone.
-VERSION = 1
+from llava_mole.data.sources import jsonstream
+from llava_mole.data.sources.jsonstream import Broken
+from llava_mole.data.sources.source import Piece
 
 ROLE_OF = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
-def read(path: str | Path, source: str) -> Iterator[Record | BadRecord]:
-    """Yields the file's rows in order, each as a record or as the error in its place.
+@dataclass(frozen=True)
+class LlavaSource:
+    """One file of LLaVA rows.
+
+    Attributes:
+        path: JSON array or JSONL.
+        name: stands in where a row names no ``source``.
+    """
+
+    path: str
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """See `Source`."""
+        return {"version": 2, "name": self.name}
+
+    def image_root(self) -> str:
+        """The file's own folder."""
+        return str(Path(self.path).parent)
+
+    def files(self) -> list[str]:
+        """The one file.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        if not Path(self.path).is_file():
+            raise ValueError(f"{self.path} is not a file; give LLaVA JSON or JSONL")
+        return [str(self.path)]
+
+    def pieces(self) -> Iterator[Piece]:
+        """See `Source`."""
+        yield from jsonstream.pieces(self.path)
+
+    def read(self, piece: Piece) -> Iterator[Record | BadRecord]:
+        """See `Source`."""
+        for line, row in jsonstream.items(piece):
+            try:
+                yield parse(row, self.name, piece.file, line)
+            except BadRecord as error:
+                yield error
+
+
+def parse(row: Any, source: str, file: str = "", line: int = 0, task: str = "") -> Record:
+    """One decoded row as a record.
 
     Args:
-        path: JSON array or JSONL.
-        source: stands in where a row names no ``source``.
-
-    Raises:
-        ValueError: an array that is broken as a whole.
-    """
-    file = str(path)
-    for line, row in items(path):
-        try:
-            yield parse(row, source, file, line)
-        except BadRecord as error:
-            yield error
-
-
-def parse(row: Any, source: str, file: str = "", line: int = 0) -> Record:
-    """One decoded row as a record.
+        row: what the JSON says.
+        source: stands in where the row names none; ``task`` likewise.
+        file: where the row was read.
+        line: 1-based line there.
+        task: see ``source``.
 
     Raises:
         BadRecord: it is not one.
     """
     if isinstance(row, Broken):
-        raise BadRecord(f"{row.reason}; repair or remove the line", file, line)
+        raise BadRecord(f"{row.reason}; repair or remove it", file, line)
     if not isinstance(row, dict):
         raise BadRecord(
             f"{type(row).__name__} instead of an object; repair or remove it", file, line
@@ -57,35 +88,39 @@ def parse(row: Any, source: str, file: str = "", line: int = 0) -> Record:
     return Record(
         id=id,
         source=_text(row, "source", source, file, line, id),
-        task=_text(row, "task", "", file, line, id),
+        task=_text(row, "task", task, file, line, id),
         images=tuple(images),
-        turns=tuple(_turns(row.get("conversations"), file, line, id)),
+        turns=_turns(row.get("conversations"), file, line, id),
         file=file,
         line=line,
     )
 
 
-def _turns(conversations: Any, file: str, line: int, id: str) -> list[Turn]:
+def _turns(conversations: Any, file: str, line: int, id: str) -> tuple[Turn, ...]:
     if not isinstance(conversations, list):
         raise BadRecord(
             'conversations: must be a list of {"from": ..., "value": ...}', file, line, id
         )
-    turns: list[Turn] = []
+    # Role and texts of each turn: joined at the end, in time linear in their length.
+    turns: list[tuple[str, list[str]]] = []
     for index, item in enumerate(conversations):
-        where = f"conversations[{index}]"
-        if not isinstance(item, dict) or not isinstance(item.get("value"), str):
-            raise BadRecord(f"{where}: must have a text 'value'", file, line, id)
+        text = item.get("value") if isinstance(item, dict) else None
+        if not isinstance(text, str):
+            raise BadRecord(f"conversations[{index}]: must have a text 'value'", file, line, id)
         speaker = item.get("from")
         role = ROLE_OF.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             raise BadRecord(
-                f"{where}: from {str(speaker)[:50]!r}; write 'human' or 'gpt'", file, line, id
+                f"conversations[{index}]: from {str(speaker)[:50]!r}; write 'human' or 'gpt'",
+                file,
+                line,
+                id,
             )
-        if role == "user" and turns and turns[-1].role == "user":
-            turns[-1] = Turn("user", f"{turns[-1].content}\n{item['value']}")
+        if role == "user" and turns and turns[-1][0] == "user":
+            turns[-1][1].append(text)
         else:
-            turns.append(Turn(role, item["value"]))
-    return turns
+            turns.append((role, [text]))
+    return tuple([Turn(role, "\n".join(texts)) for role, texts in turns])
 
 
 def _text(row: dict, key: str, default: str, file: str, line: int, id: str) -> str:

@@ -20,7 +20,7 @@ class Piece:
         file: path of the file, as errors name it.
         start: where it begins: a byte offset, or a row for files that are not text.
         stop: one past its end, in the same unit.
-        line: 1-based line (or row) of its first item.
+        line: 1-based line (or row) that ``start`` lies in.
     """
 
     file: str
@@ -43,6 +43,9 @@ class Source(Protocol):
 
         Includes a version that is raised when the same files would give other records.
         """
+
+    def image_root(self) -> str:
+        """The folder that image paths start from; not used where records carry their images."""
 
     def files(self) -> list[str]:
         """The files that are read, in order.

@@ -1,29 +1,44 @@
-"""Image files that may be wrong or hostile to RGB images.
+"""Images that may be wrong or hostile to RGB images.
 
 A path is resolved inside the image root and nowhere else; what is there must be a regular file of
-one of six formats, recognised by content; its size, pixels and aspect are checked before a single
-pixel is decoded. Colours are read as LLaVA does it: first frame, ``convert("RGB")``, no rotation by
-EXIF.
+one of six formats, recognised by content; its size, metadata, pixels and aspect are checked before
+a single pixel is decoded. Colours are read as LLaVA does it: first frame, ``convert("RGB")``, no
+rotation by EXIF.
+
+``a/x.tiff.2`` is a page of the file ``a/x.tiff``, where no file has that very name. Pages count
+from 0, as UReader's own reader counts them, so this is the third.
 """
 
+import contextlib
 import functools
 import io
 import logging
 import os
+import re
 import stat
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
+
+from llava_mole.data.image_headers import Metered, Unreasonable, check_header, decoding_bytes
+from llava_mole.data.image_notes import Note, notes_of
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_BYTES = 64 * 2**20
-# Pillow's own limit against decompression bombs; RGBA and RGB of it together stay below 1 GiB.
+# Pillow's own limit against decompression bombs.
 MAX_PIXELS = 89_478_485
+# What decoding may take, so that a process stays below 1 GiB whatever the file.
+MAX_MEMORY = 704 * 2**20
 MAX_ASPECT = 100
 # LLaVA pads to a square: a 60000 x 1000 strip would become 10.8 GB. Larger ones are reduced first.
 MAX_SQUARE_PIXELS = 64_000_000
+
+_PAGE = re.compile(r"(.+\.tiff?)\.([0-9]{1,4})", re.IGNORECASE | re.DOTALL)
 
 
 class ImageError(ValueError):
@@ -61,82 +76,176 @@ def resolve(path: str, root: str | os.PathLike[str]) -> str:
     return candidate
 
 
-def check_exists(path: str, root: str | os.PathLike[str]) -> None:
-    """Checks by one stat that ``path`` is a regular file of allowed size inside ``root``.
+def check_exists(image: str | bytes, root: str | os.PathLike[str]) -> None:
+    """Checks by one stat that ``image`` is a regular file of allowed size inside ``root``.
+
+    Of an encoded image only the size is looked at, and of a TIFF's page only the file.
 
     Raises:
         ImageError: it is not.
     """
-    location = resolve(path, root)
-    try:
-        status = os.stat(location)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(
-            f"image {path!r}: {reason} in {root}; add the file or correct image_root"
-        ) from None
-    _check_status(path, status)
+    if isinstance(image, bytes):
+        _check_bytes(_called(image), len(image))
+    else:
+        _located(image, root)
 
 
-def load_image(path: str, root: str | os.PathLike[str]) -> Image.Image:
-    """The image ``path`` below ``root`` as RGB.
+def load_image(image: str | bytes, root: str | os.PathLike[str]) -> Image.Image:
+    """The image as RGB.
+
+    Args:
+        image: path below ``root``, or the encoded image itself.
+        root: the only folder that is read from.
 
     Raises:
-        ImageError: outside the root, missing, not a regular file, another format, too large in
-            bytes, pixels or aspect, or its content is damaged.
+        ImageError: outside the root, missing, not a regular file, another format, no such page,
+            too large in bytes, metadata, pixels or aspect, or its content is damaged.
     """
-    location = resolve(path, root)
+    if isinstance(image, bytes):
+        return decode(image, _called(image))
+    with _file(image, root) as (file, page):
+        content = file.read(MAX_BYTES + 1)
+    return decode(content, image, page)
+
+
+def inspect(image: str | bytes, root: str | os.PathLike[str]) -> tuple[Note, ...]:
+    """What `load_image` would change about the image, from its header alone.
+
+    Raises:
+        ImageError: the header shows that it can't be loaded. Damage further on is not seen.
+    """
+    if isinstance(image, bytes):
+        with _opened(io.BytesIO(image), _called(image), 0) as opened:
+            return notes_of(opened, "", _reduced(opened.size))
+    with _file(image, root) as (file, page), _opened(file, image, page) as opened:
+        path = image if page is None else os.path.splitext(image)[0]
+        return notes_of(opened, path, _reduced(opened.size))
+
+
+def decode(content: bytes, name: str = "image", page: int | None = None) -> Image.Image:
+    """The image in ``content`` as RGB.
+
+    An image whose padded square would exceed 64 megapixels is reduced to that first.
+
+    Args:
+        content: the encoded image.
+        name: stands for it in errors.
+        page: of a TIFF, from 0.
+
+    Raises:
+        ImageError: another format, no such page, too large, or damaged.
+    """
+    _check_bytes(name, len(content))
+    with _opened(io.BytesIO(content), name, page) as opened:
+        needed = decoding_bytes(opened, content)
+        if needed > MAX_MEMORY:
+            raise Unreasonable(
+                f"{opened.width}x{opened.height} of this kind takes {needed >> 20:,} MiB to "
+                f"decode, more than {MAX_MEMORY >> 20:,}; make it smaller"
+            )
+        image = opened.convert("RGB")
+    if (size := _reduced(image.size)) is None:
+        return image
+    logger.info("image %r: %dx%d reduced to %dx%d before padding", name, *image.size, *size)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def _located(path: str, root: str | os.PathLike[str]) -> tuple[str, int | None]:
+    """Where the file of ``path`` is, and the page that ``path`` names in it."""
+    location, page = resolve(path, root), None
+    try:
+        try:
+            status = os.stat(location)
+        except FileNotFoundError:
+            named = _PAGE.fullmatch(path)
+            if named is None:
+                raise
+            location, page = resolve(named[1], root), int(named[2])
+            status = os.stat(location)
+    except (OSError, ValueError) as error:
+        raise _unopened(path, root, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"image {path!r}: not a regular file; give the path of an image")
+    _check_bytes(path, status.st_size)
+    return location, page
+
+
+@contextlib.contextmanager
+def _file(path: str, root: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int | None]]:
+    """The file of ``path``, open, and the page that ``path`` names in it."""
+    location, page = _located(path, root)
     try:
         # Non-blocking: opening a FIFO nobody writes to would hang before it could be refused.
         descriptor = os.open(location, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(
-            f"image {path!r}: {reason} in {root}; add the file or correct image_root"
-        ) from None
-    try:
-        _check_status(path, os.fstat(descriptor))
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError(f"image {path!r}: {error.strerror}; replace it") from None
-    finally:
-        os.close(descriptor)
-    return decode(content, path)
+        raise _unopened(path, root, error) from None
+    with open(descriptor, "rb") as file:
+        # Again, now of what is open: the file may have been replaced in between.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ImageError(f"image {path!r}: not a regular file; give the path of an image")
+        try:
+            yield file, page
+        except OSError as error:
+            raise ImageError(f"image {path!r}: {error.strerror}; replace it") from None
 
 
-def decode(content: bytes, name: str = "image") -> Image.Image:
-    """The image in ``content`` as RGB; ``name`` stands for it in errors.
+@contextlib.contextmanager
+def _opened(file: BinaryIO, name: str, page: int | None) -> Iterator[Image.Image]:
+    """The image in ``file``, checked but not decoded; whatever decoding it raises is an ImageError.
 
-    An image whose padded square would exceed 64 megapixels is reduced to that first, with a
-    warning in the log.
-
-    Raises:
-        ImageError: another format, too large, or damaged.
+    Pillow's warnings are about what is checked here anyway, and come once for every bad image.
     """
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"image {name!r}: more than {MAX_BYTES:,} bytes; make it smaller")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            _check_size(name, width, height)
-            image = image.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            metered = Metered(file)
+            check_header(metered, page or 0)
+            with Image.open(metered, formats=FORMATS) as image:
+                _go_to(image, name, page)
+                _check_size(name, *image.size)
+                metered.allow_content()
+                yield image
     except ImageError:
         raise
+    except Unreasonable as error:
+        raise ImageError(f"image {name!r}: {error}") from None
     # Decoders fail on hostile bytes with whatever their parsing ran into (OSError, SyntaxError,
     # struct.error, ...): all of it means the same here.
     except Exception as error:
         raise ImageError(
             f"image {name!r}: not a readable {', '.join(FORMATS)} file "
-            f"({type(error).__name__}: {error}); replace it"
+            f"({type(error).__name__}: {str(error)[:200]}); replace it"
         ) from None
-    side = max(width, height)
+
+
+def _go_to(image: Image.Image, name: str, page: int | None) -> None:
+    try:
+        if page and image.format != "TIFF":
+            raise EOFError
+        image.seek(page or 0)
+    except EOFError:
+        raise ImageError(
+            f"image {name!r}: a {image.format} without page {page}, counted from 0; correct the "
+            "number or replace the file"
+        ) from None
+
+
+def _reduced(size: tuple[int, int]) -> tuple[int, int] | None:
+    """The size that an image is reduced to before it is padded; None leaves it as it is."""
+    side = max(size)
     if side * side <= MAX_SQUARE_PIXELS:
-        return image
+        return None
     scale = MAX_SQUARE_PIXELS**0.5 / side
-    reduced = (max(1, int(width * scale)), max(1, int(height * scale)))
-    logger.warning("image %r: %dx%d reduced to %dx%d before padding", name, *image.size, *reduced)
-    return image.resize(reduced, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def _called(image: bytes) -> str:
+    return f"{len(image):,} bytes in the record"
+
+
+def _unopened(path: str, root: str | os.PathLike[str], error: Exception) -> ImageError:
+    reason = getattr(error, "strerror", None) or error
+    return ImageError(f"image {path!r}: {reason} in {root}; add the file or correct image_root")
 
 
 # Folders hold thousands of images each, so resolving every folder once saves most system calls.
@@ -145,15 +254,13 @@ def _real_directory(path: str) -> str:
     return os.path.realpath(path)
 
 
-def _check_status(path: str, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"image {path!r}: not a regular file; give the path of an image")
-    if status.st_size > MAX_BYTES:
+def _check_bytes(name: str, size: int) -> None:
+    if size > MAX_BYTES:
         raise ImageError(
-            f"image {path!r}: {status.st_size:,} bytes, more than {MAX_BYTES:,}; make it smaller"
+            f"image {name!r}: {size:,} bytes, more than {MAX_BYTES:,}; make it smaller"
         )
-    if status.st_size == 0:
-        raise ImageError(f"image {path!r}: the file is empty; fetch it again")
+    if size == 0:
+        raise ImageError(f"image {name!r}: the file is empty; fetch it again")
 
 
 def _check_size(name: str, width: int, height: int) -> None:

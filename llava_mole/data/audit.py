@@ -1,28 +1,40 @@
 """Every record looked at before training starts, so that no run dies of one at hour nine.
 
 The structure was checked when the file was converted. Here each image is looked for (or decoded),
-and, given an encoder, each sample is tokenised to see that its answer fits. What is wrong is
-listed by file, line, id and reason; then ``fail`` stops, or ``skip`` leaves those records out: the
-same ones each time, none replaced by another.
+and, given an encoder, each sample's tokens are counted to see that its answer fits. What is wrong
+is listed by file, line, id and reason; then ``fail`` stops, or ``skip`` leaves those records out:
+the same ones each time, none replaced by another.
+
+Two million rows stay a few numbers each: what is found is kept in arrays and files, see
+`SetAudit`, and is there for the next run with the same settings, see ``audit_cache``.
 """
 
-import collections
 import dataclasses
-import json
+import itertools
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from llava_mole.data.arrow import Problem, RecordSet
-from llava_mole.data.images import ImageError, check_exists, load_image
-from llava_mole.data.records import BadRecord, Record
+from llava_mole.data.arrow import RecordSet
+from llava_mole.data.audit_cache import AuditCache
+from llava_mole.data.look import Block, Look
+from llava_mole.data.problems import Problems
+from llava_mole.data.set_audit import BAD, SetAudit
+from llava_mole.data.workers import mapped
+
+if TYPE_CHECKING:
+    from llava_mole.data.encode import Encoder
 
 SHOWN = 5
-_BLOCK = 500
+# Rows of one task of a process, and what a row costs in seconds without and with a look at tokens
+# and pixels. Processes are not worth their start for less than `_ALONE` seconds.
+_BLOCK = 4000
+_SMALL_BLOCK = 250
+_COST, _COST_TOKENS, _COST_PIXELS = 5e-5, 5e-4, 1e-2
+_ALONE = 6.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,50 +42,79 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        keep: for each data set, the rows that are good, (n,) int64 ascending.
-        problems: all bad records, data set by data set; within one, those whose structure is broken
-            come first.
-        counts: records by ``(data set, source)``, bad ones under the source ``"(bad)"``.
-        shortened: samples whose last turns are left out because they don't fit, by data set.
+        sets: data set by data set.
     """
 
-    keep: list[np.ndarray]
-    problems: list[Problem]
-    counts: dict[tuple[str, str], int]
-    shortened: dict[str, int]
+    sets: list[SetAudit]
 
-    def table(self) -> str:
-        """Counts by data set and source, as text."""
-        width = max([len(f"{name}  {source}") for name, source in self.counts] or [0])
-        lines = [
-            f"{f'{name}  {source}'.ljust(width)}  {count:>10,}"
-            for (name, source), count in self.counts.items()
-        ]
-        lines += [
-            f"{name}: {count:,} sample(s) too long, their last turns are left out"
-            for name, count in self.shortened.items()
-        ]
-        return "\n".join(lines)
+    @property
+    def keep(self) -> list[np.ndarray]:
+        """For each data set, the rows that are good, (n,) int64 ascending."""
+        return [found.keep for found in self.sets]
+
+    @property
+    def lengths(self) -> list[np.ndarray | None]:
+        """For each data set, tokens of its good rows, (n,) int32; None without an encoder."""
+        return [found.lengths for found in self.sets]
+
+    @property
+    def num_images(self) -> list[np.ndarray]:
+        """For each data set, images of its good rows, (n,) int16."""
+        return [found.num_images for found in self.sets]
+
+    @property
+    def problems(self) -> Problems:
+        """All bad records, data set by data set; first those that were no records at all."""
+        return sum((found.problems for found in self.sets), Problems())
+
+    @property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Good records by ``(data set, source)``, bad ones under the source ``"(bad)"``."""
+        counts = {}
+        for found in self.sets:
+            for name, source in found.sources.items():
+                if source.records:
+                    counts[found.name, name] = source.records
+            if found.problems:
+                counts[found.name, BAD] = len(found.problems)
+        return counts
+
+    @property
+    def shortened(self) -> dict[str, int]:
+        """Samples whose last turns are left out because they don't fit, by data set."""
+        return {found.name: found.shortened for found in self.sets if found.shortened}
+
+    @property
+    def notes(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """Peculiar images by ``(data set, note)``: how many, and where one is."""
+        return {
+            (found.name, note): value for found in self.sets for note, value in found.notes.items()
+        }
+
+    @property
+    def duplicates(self) -> dict[tuple[str, str], int]:
+        """Records that repeat an earlier one of their data set, by ``(data set, source)``."""
+        return {
+            (found.name, name): source.duplicates
+            for found in self.sets
+            for name, source in found.sources.items()
+            if source.duplicates
+        }
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes the problems as JSONL, one a line, replacing ``path`` in one step."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # By process: all ranks may write the same report.
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with open(partial, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(dataclasses.asdict(item)) + "\n" for item in self.problems)
-        os.replace(partial, path)
+        self.problems.write(path)
 
     def raise_if_bad(self, report: str | os.PathLike[str] | None = None) -> None:
         """Raises a ValueError with the first reasons and the count if there is any problem."""
-        if not self.problems:
+        problems = self.problems
+        if not problems:
             return
-        first = "\n".join(f"  {problem}" for problem in self.problems[:SHOWN])
-        more = len(self.problems) - SHOWN
+        first = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
+        more = len(problems) - SHOWN
         rest = f"\n  and {more:,} more" + (f", all listed in {report}" if report else "")
         raise ValueError(
-            f"{len(self.problems):,} bad record(s) of {sum(self.counts.values()):,}:\n{first}"
+            f"{len(problems):,} bad record(s) of {sum(self.counts.values()):,}:\n{first}"
             f"{rest if more > 0 else ''}\nRepair or remove them, or leave them out with "
             "on_bad_record: skip (--on-bad-record skip)."
         )
@@ -82,41 +123,37 @@ class Audit:
 def audit(
     sets: Sequence[RecordSet],
     *,
-    encode: Callable[[Record], object] | None = None,
+    encoder: "Encoder | None" = None,
     check_images: str = "exists",
     num_workers: int = 0,
     progress: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    reuse: bool = False,
 ) -> Audit:
-    """Looks at every record of ``sets``.
+    """Looks at every record of ``sets`` and remembers what it found.
 
     Args:
         sets: open data sets.
-        encode: an `Encoder`, to find samples that don't fit; ``None`` leaves that out.
+        encoder: to find samples that don't fit; ``None`` leaves that out.
         check_images: ``exists`` (a stat each) or ``decode``.
-        num_workers: threads.
+        num_workers: processes that look, where there is enough for several; 0 and 1 mean this one.
         progress: whether to show a progress bar.
+        cache_dir: where what was found is kept; default ``~/.cache/llava_mole``.
+        reuse: whether an earlier audit with the same settings will do, where those images that
+            were bad still are. Other images may have changed since.
+
+    Raises:
+        ValueError: a worker process died.
     """
-    keep, problems = [], []
-    counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    shortened: collections.Counter[str] = collections.Counter()
-    with (
-        ThreadPoolExecutor(max_workers=max(1, num_workers)) as pool,
-        tqdm(total=sum(map(len, sets)), desc="checking records", disable=not progress) as bar,
-    ):
-        for records in sets:
-            problems += records.problems
-            look = _Look(records, encode, check_images)
-            good = []
-            for rows, found, by_source, short in pool.map(look, range(0, len(records), _BLOCK)):
-                good.append(rows)
-                problems += found
-                counts.update({(records.name, source): n for source, n in by_source.items()})
-                shortened[records.name] += short
-                bar.update(len(rows) + len(found))
-            keep.append(np.concatenate([np.empty(0, dtype=np.int64), *good]))
-            if bad := len(records.problems) + len(records) - len(keep[-1]):
-                counts[records.name, "(bad)"] += bad
-    return Audit(keep, problems, dict(counts), {k: n for k, n in shortened.items() if n})
+    cache = AuditCache(cache_dir, encoder, check_images)
+    done = [cache.load(records) if reuse else None for records in sets]
+    todo = [index for index, found in enumerate(done) if found is None]
+    if todo:
+        chosen = [sets[index] for index in todo]
+        fresh = _look_at_all(chosen, encoder, check_images, num_workers, progress, cache)
+        for index, found in zip(todo, fresh, strict=True):
+            done[index] = found
+    return Audit(done)
 
 
 def enforce(
@@ -143,51 +180,82 @@ def enforce(
         result.write(report)
     if on_bad_record == "fail":
         result.raise_if_bad(report)
-    for records, rows in zip(sets, result.keep, strict=True):
-        total = len(records) + len(records.problems)
-        bad = total - len(rows)
-        if bad > max_bad_fraction * total:
-            first = next(item for item in result.problems if item.dataset == records.name)
+    for records, found in zip(sets, result.sets, strict=True):
+        bad = len(found.problems)
+        total = len(found.keep) + bad
+        if found.bad_fraction > max_bad_fraction:
             raise ValueError(
                 f"data set {records.name!r}: {bad:,} of {total:,} records are bad "
-                f"({bad / total:.1%}), more than max_bad_fraction {max_bad_fraction:.1%}; the "
-                f"first: {first}. Look at the image root and the file, or raise max_bad_fraction."
+                f"({found.bad_fraction:.1%}), more than max_bad_fraction {max_bad_fraction:.1%}; "
+                f"the first: {found.problems[0]}. Look at the image root and the file, or raise "
+                "max_bad_fraction."
             )
-        if not len(rows) and records.weight > 0:
+        if not len(found.keep) and records.weight > 0:
             raise ValueError(
                 f"data set {records.name!r}: no record to train on; check its file or remove it"
             )
 
 
-class _Look:
-    """Checks a block of one set's rows; each distinct image is looked at once."""
+def _look_at_all(
+    sets: Sequence[RecordSet],
+    encoder: "Encoder | None",
+    check_images: str,
+    num_workers: int,
+    progress: bool,
+    cache: AuditCache,
+) -> list[SetAudit]:
+    """What is found in each of ``sets``, saved in ``cache``."""
+    decodes = check_images == "decode"
+    counts = [encoder is not None and records.lengths != encoder.fingerprint for records in sets]
+    block = _SMALL_BLOCK if decodes or any(counts) else _BLOCK
+    tasks = [
+        [
+            (index, start, min(start + block, len(records)))
+            for start in range(0, len(records), block)
+        ]
+        for index, records in enumerate(sets)
+    ]
+    seconds = sum(
+        len(records) * (_COST + _COST_TOKENS * tokens + _COST_PIXELS * decodes)
+        for records, tokens in zip(sets, counts, strict=True)
+    )
+    done = []
+    with (
+        mapped(
+            _Looks(sets, encoder, check_images),
+            itertools.chain(*tasks),
+            num_workers if seconds > _ALONE else 1,
+        ) as blocks,
+        tqdm(
+            total=sum(map(len, sets)), desc="checking records", unit="rec", disable=not progress
+        ) as bar,
+    ):
+        for records, own in zip(sets, tasks, strict=True):
+            with cache.tally(records) as entry:
+                for found in itertools.islice(blocks, len(own)):
+                    entry.tally.add(found)
+                    bar.update(len(found.keep))
+                done.append(entry.save())
+    return done
 
-    def __init__(self, records: RecordSet, encode, check_images: str) -> None:
-        self.records, self.encode = records, encode
-        self.check = load_image if check_images == "decode" else check_exists
-        self.known: dict[str, str | None] = {}
 
-    def __call__(self, start: int) -> tuple[np.ndarray, list[Problem], collections.Counter, int]:
-        rows, found, by_source, short = [], [], collections.Counter(), 0
-        for row, record in enumerate(self.records.records(start, start + _BLOCK), start=start):
-            try:
-                for image in record.images:
-                    if reason := self._image_problem(image):
-                        raise record.bad(reason)
-                encoded = self.encode(record) if self.encode else None
-            except BadRecord as error:
-                found.append(Problem.of(self.records.name, error))
-                continue
-            short += bool(encoded and encoded.dropped_turns)
-            by_source[record.source] += 1
-            rows.append(row)
-        return np.asarray(rows, dtype=np.int64), found, by_source, short
+class _Looks:
+    """Looks at rows of any of ``sets``; opens their tables in the process that calls it."""
 
-    def _image_problem(self, image: str) -> str | None:
-        if image not in self.known:
-            try:
-                self.check(image, self.records.image_root)
-                self.known[image] = None
-            except ImageError as error:
-                self.known[image] = str(error)
-        return self.known[image]
+    def __init__(
+        self, sets: Sequence[RecordSet], encoder: "Encoder | None", check_images: str
+    ) -> None:
+        # Without their problems, which would travel to every process.
+        self.bare = [dataclasses.replace(records, problems=()) for records in sets]
+        self.encoder, self.check_images = encoder, check_images
+        self.opened: dict[int, Look] = {}
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "opened": {}}
+
+    def __call__(self, task: tuple[int, int, int]) -> Block:
+        """The block of rows (index into sets, start, stop)."""
+        index, start, stop = task
+        if index not in self.opened:
+            self.opened[index] = Look(self.bare[index], self.encoder, self.check_images)
+        return self.opened[index](start, stop)

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from llava_mole.data.arrow import RecordSet, open_dataset
 from llava_mole.data.audit import Audit, audit, enforce
 from llava_mole.data.config import DataConfig
@@ -28,6 +30,16 @@ class OpenData:
     eval_sets: list[RecordSet]
     audit: Audit
     mixture: Mixture
+
+    @property
+    def lengths(self) -> list[np.ndarray | None]:
+        """For each of ``sets``, tokens of its samples, (n,) int32; None without an encoder."""
+        return self.audit.lengths[: len(self.sets)]
+
+    @property
+    def num_images(self) -> list[np.ndarray]:
+        """For each of ``sets``, images of its samples, (n,) int16."""
+        return self.audit.num_images[: len(self.sets)]
 
     @property
     def names(self) -> list[str]:
@@ -62,6 +74,24 @@ class OpenData:
         }
 
 
+def open_sets(config: DataConfig) -> tuple[list[RecordSet], list[RecordSet]]:
+    """The open data sets of ``config``: those of the mixture, and the held-out ones.
+
+    Raises:
+        ValueError: no data set, or a wrong path.
+    """
+    if not config.domains:
+        raise ValueError("data.domains is empty: name at least one domain with one data set")
+    sets = [
+        open_dataset(dataset, name, domain.weight, config.cache_dir)
+        for name, domain in config.domains.items()
+        for dataset in domain.datasets
+    ]
+    return sets, [
+        open_dataset(dataset, cache_dir=config.cache_dir) for dataset in config.eval.datasets
+    ]
+
+
 def open_data(
     config: DataConfig,
     encoder: Encoder | None,
@@ -70,6 +100,8 @@ def open_data(
     progress: bool = False,
 ) -> OpenData:
     """Opens, converts and audits all data sets of ``config``.
+
+    An audit with the same settings that was made before will do, see `audit`.
 
     Args:
         config: the ``data:`` section.
@@ -81,27 +113,21 @@ def open_data(
     Raises:
         ValueError: no data set, a wrong path, or bad records that the policy does not bear.
     """
-    if not config.domains:
-        raise ValueError("data.domains is empty: name at least one domain with one data set")
-    sets = [
-        open_dataset(dataset, name, domain.weight, config.cache_dir)
-        for name, domain in config.domains.items()
-        for dataset in domain.datasets
-    ]
-    eval_sets = [
-        open_dataset(dataset, cache_dir=config.cache_dir) for dataset in config.eval.datasets
-    ]
+    sets, eval_sets = open_sets(config)
     everything = [*sets, *eval_sets]
     result = audit(
         everything,
-        encode=encoder,
+        encoder=encoder,
         check_images=config.check_images,
         num_workers=config.num_workers,
         progress=progress,
+        cache_dir=config.cache_dir,
+        reuse=True,
     )
     enforce(result, everything, config.on_bad_record, config.max_bad_fraction, report)
+    configs = [dataset for domain in config.domains.values() for dataset in domain.datasets]
     parts = [
-        Part(records.domain, records.name, len(rows), records.weight)
-        for records, rows in zip(sets, result.keep, strict=False)
+        Part(records.domain, records.name, len(rows), records.weight, dataset.resample)
+        for records, rows, dataset in zip(sets, result.keep[: len(sets)], configs, strict=True)
     ]
     return OpenData(sets, eval_sets, result, Mixture(parts, seed))

@@ -1,103 +1,168 @@
 """examples:
-# every record of one file: structure, images, counts; exit status 1 if one is bad
+# every record of a prepared folder, or of one LLaVA JSON or JSONL file
+llava-mole data check playground/data/prepared/ureader
 llava-mole data check train.jsonl --image-root images --decode --report bad.jsonl
 
-# every record that a run would train on, with its length in tokens
-llava-mole data check --config configs/finetune_mole.yaml
+# every record that a run would train on, with its length in tokens; the run starts at once after
+llava-mole data check --config configs/sft.yaml
+
+# one file, with its lengths as the model of a run counts them
+llava-mole data check train.jsonl --lengths-of configs/sft.yaml
+
+# in a script: up to 1 % bad records are borne, as by a run with on_bad_record: skip
+llava-mole data check train.jsonl --on-bad-record skip --max-bad-fraction 0.01 --json check.json
+
+What is found is kept for runs with the same data, model and settings, which then don't look again.
+This command always looks.
+
+exit status:
+  0  no bad record, or with --on-bad-record skip no data set with more than --max-bad-fraction
+  1  bad records
+  2  something that keeps it from looking: a wrong option, no such file, a broken config
 """
 
 import argparse
+import os
 
 HELP = "look at every record and list the bad ones"
-SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``check``."""
-    parser.add_argument("file", nargs="?", help="LLaVA JSON or JSONL")
-    parser.add_argument("--image-root", help="folder of the images (default: beside FILE)")
+    parser.add_argument("file", nargs="?", help="prepared folder, LLaVA JSON or JSONL")
     parser.add_argument("--config", help="check all data sets of this run config instead")
+    parser.add_argument(
+        "--image-root",
+        help="with FILE: folder of the images (default: the folder's own, or FILE's)",
+    )
+    parser.add_argument(
+        "--lengths-of", metavar="CONFIG", help="with FILE: count tokens with this run's model"
+    )
     parser.add_argument(
         "--no-lengths", action="store_true", help="with --config: don't tokenise (much faster)"
     )
     parser.add_argument("--decode", action="store_true", help="read every image whole")
+    parser.add_argument("--json", help="write the report to this file, for scripts")
     parser.add_argument("--report", help="write the bad records to this JSONL file")
+    parser.add_argument(
+        "--on-bad-record",
+        choices=("fail", "skip"),
+        default="fail",
+        help="whether bad records up to --max-bad-fraction are borne (default: fail)",
+    )
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.02,
+        help="with skip: largest bearable share of a data set's records (default: 0.02)",
+    )
     parser.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
-    parser.add_argument("--num-workers", type=int, default=0, help="threads")
+    parser.add_argument(
+        "--num-workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Looks at every record; 1 if there are bad ones."""
-    if bool(arguments.file) == bool(arguments.config):
-        raise ValueError("data check: give either a FILE or --config CONFIG")
-    if arguments.config and arguments.image_root:
-        raise ValueError("data check: --image-root goes with a FILE; the config has its own")
+    """Looks at every record; 1 if there are more bad ones than are borne."""
+    _refuse_contradictions(arguments)
     from llava_mole.data.audit import audit
+    from llava_mole.data.report import text, write_json
 
-    encoder = None
-    if arguments.config:
-        sets, encoder = _sets_of_config(arguments)
-    else:
-        from llava_mole.data.arrow import open_dataset
-        from llava_mole.data.config import DatasetConfig
-
-        config = DatasetConfig(
-            name=arguments.file, path=arguments.file, image_root=arguments.image_root
-        )
-        sets = [open_dataset(config, cache_dir=arguments.cache_dir)]
+    sets, encoder, cache_dir = _of_config(arguments) if arguments.config else _of_file(arguments)
     for records in sets:
         if not len(records) and not records.problems:
             raise ValueError(f"data set {records.name!r}: no records in it; correct its path")
+    check_images = "decode" if arguments.decode else "exists"
     result = audit(
         sets,
-        encode=encoder,
-        check_images="decode" if arguments.decode else "exists",
+        encoder=encoder,
+        check_images=check_images,
         num_workers=arguments.num_workers,
         progress=True,
+        cache_dir=cache_dir,
     )
-    print(result.table())
-    for problem in result.problems[:SHOWN]:
-        print(f"bad: {problem}")
+    print(text(result))
     if arguments.report:
         result.write(arguments.report)
-    if not result.problems:
-        print("no bad records")
+    if arguments.json:
+        settings = {
+            "check_images": check_images,
+            "lengths": encoder is not None,
+            "max_length": encoder and encoder.max_length,
+            "overlong": encoder and encoder.overlong,
+        }
+        write_json(result, arguments.json, settings)
+    return _verdict(result, arguments)
+
+
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    if bool(arguments.file) == bool(arguments.config):
+        raise ValueError("data check: give either a FILE or --config CONFIG")
+    for option, needs in (
+        ("image_root", "file"),
+        ("lengths_of", "file"),
+        ("no_lengths", "config"),
+    ):
+        if getattr(arguments, option) and not getattr(arguments, needs):
+            name = option.replace("_", "-")
+            other = "a FILE; the config has its own" if needs == "file" else "--config"
+            raise ValueError(f"data check: --{name} goes with {other}")
+    if not 0 <= arguments.max_bad_fraction <= 1:
+        raise ValueError("data check: --max-bad-fraction must be in [0, 1]")
+
+
+def _verdict(result, arguments: argparse.Namespace) -> int:
+    """Says the number of bad records, and whether they are borne, as exit status."""
+    bad = len(result.problems)
+    if not bad:
+        print("\nno bad records")
         return 0
-    hidden = len(result.problems) - SHOWN
-    if hidden > 0:
-        listed = f"listed in {arguments.report}" if arguments.report else "listed by --report FILE"
-        print(f"and {hidden:,} more, {listed}")
-    print(f"{len(result.problems):,} bad record(s)")
-    return 1
+    listed = f"listed in {arguments.report}" if arguments.report else "--report FILE lists them all"
+    print(f"\n{bad:,} bad record(s), {listed}")
+    if arguments.on_bad_record == "fail":
+        return 1
+    worst = max(result.sets, key=lambda found: found.bad_fraction)
+    borne = worst.bad_fraction <= arguments.max_bad_fraction
+    print(
+        f"at most {worst.bad_fraction:.2%} of a data set ({worst.name}): "
+        f"{'within' if borne else 'more than'} --max-bad-fraction {arguments.max_bad_fraction:.2%}"
+    )
+    return 0 if borne else 1
 
 
-def _sets_of_config(arguments: argparse.Namespace):
-    """The open data sets of a run config, and an encoder unless lengths are not wanted."""
-    from llava_mole.config import load
+def _of_file(arguments: argparse.Namespace):
+    """The open file or folder, an encoder if lengths are wanted, and the cache folder."""
     from llava_mole.data.arrow import open_dataset
-    from llava_mole.data.encode import Encoder, count_image_tokens
+    from llava_mole.data.config import DatasetConfig
+
+    name = os.path.basename(os.path.normpath(arguments.file))
+    config = DatasetConfig(name=name, path=arguments.file, image_root=arguments.image_root)
+    sets = [open_dataset(config, cache_dir=arguments.cache_dir)]
+    encoder = _encoder(_load(arguments.lengths_of)) if arguments.lengths_of else None
+    return sets, encoder, arguments.cache_dir
+
+
+def _of_config(arguments: argparse.Namespace):
+    """The open data sets of a run config, an encoder unless none is wanted, the cache folder."""
+    from llava_mole.data.build import open_sets
+
+    config = _load(arguments.config)
+    if arguments.cache_dir:
+        config.data.cache_dir = arguments.cache_dir
+    training, heldout = open_sets(config.data.drawn())
+    encoder = None if arguments.no_lengths else _encoder(config)
+    return [*training, *heldout], encoder, config.data.cache_dir
+
+
+def _load(path: str):
+    from llava_mole.config import load
     from llava_mole.train.config import RunConfig
 
-    config = load(RunConfig, arguments.config)
-    cache_dir = arguments.cache_dir or config.data.cache_dir
-    sets = [
-        open_dataset(dataset, name, domain.weight, cache_dir)
-        for name, domain in config.data.domains.items()
-        for dataset in domain.datasets
-    ]
-    sets += [open_dataset(dataset, cache_dir=cache_dir) for dataset in config.data.eval.datasets]
-    if arguments.no_lengths:
-        return sets, None
-    from llava_mole.model.processor import build_processor
-    from llava_mole.model.templates import template_for
+    return load(RunConfig, path)
 
-    processor = build_processor(config.model)
-    tokenizer = processor.tokenizer
-    encoder = Encoder(
-        tokenizer,
-        template_for(config.model.conv_mode, tokenizer),
-        count_image_tokens(processor),
-        config.model.model_max_length,
-        config.data.overlong,
-    )
-    return sets, encoder
+
+def _encoder(config):
+    from llava_mole.model.processor import build_processor
+    from llava_mole.train.encoder import encoder_for
+
+    return encoder_for(config.model, build_processor(config.model), config.data.overlong)

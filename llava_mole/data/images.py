@@ -143,7 +143,9 @@ def decode(content: bytes, name: str = "image", page: int | None = None) -> Imag
                 f"{opened.width}x{opened.height} of this kind takes {needed >> 20:,} MiB to "
                 f"decode, more than {MAX_MEMORY >> 20:,}; make it smaller"
             )
-        image = opened.convert("RGB")
+        opened.load()
+        # Not converted where it is RGB: that would only copy it.
+        image = opened if opened.mode == "RGB" else opened.convert("RGB")
     if (size := _reduced(image.size)) is None:
         return image
     logger.info("image %r: %dx%d reduced to %dx%d before padding", name, *image.size, *size)

@@ -41,12 +41,13 @@ class ProcessorPixels:
         side, values = table
         image = image if image.mode == "RGB" else image.convert("RGB")
         colour = tuple(int(mean * 255) for mean in self.image_processor.image_mean)
-        square = np.asarray(_padded_and_resized(image, side, colour))
-        pixels = np.empty((3, side, side), dtype=np.float32)
+        square = _padded_and_resized(image, side, colour)
+        pixels = np.empty((3, side * side), dtype=np.float32)
         for channel in range(3):
+            plane = np.frombuffer(square.getchannel(channel).tobytes(), dtype=np.uint8)
             # "clip" writes straight into ``out``; no index is ever out of range.
-            np.take(values[channel], square[:, :, channel], out=pixels[channel], mode="clip")
-        return torch.from_numpy(pixels)
+            np.take(values[channel], plane, out=pixels[channel], mode="clip")
+        return torch.from_numpy(pixels.reshape(3, side, side))
 
     @functools.cached_property
     def _table(self) -> tuple[int, np.ndarray] | None:

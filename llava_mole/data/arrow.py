@@ -8,7 +8,7 @@ each content.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class RecordSet:
     weight: float
     image_root: Path
     rows: datasets.Dataset
-    problems: tuple[Problem, ...]
+    problems: Sequence[Problem]
     stamp: str
     lengths: str | None = None
 
@@ -96,9 +96,6 @@ def open_dataset(
         image_root = default_root(path, str(prepared.image_root) if root is None else root)
     except ValueError as error:
         raise ValueError(f"data set {config.name!r}: {error}") from None
-    problems = tuple(
-        dataclasses.replace(problem, dataset=config.name) for problem in prepared.read_problems()
-    )
     # Multiplied as decimals: 0.7 * 0.1 in floats is not 0.07, and counts are exact.
     weight = float(Fraction(repr(domain_weight)) * Fraction(repr(config.weight)))
     return RecordSet(
@@ -107,7 +104,7 @@ def open_dataset(
         weight,
         image_root,
         prepared.rows(),
-        problems,
+        prepared.problems_listed(config.name),
         prepared.stamp,
         prepared.lengths,
     )

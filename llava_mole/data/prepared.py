@@ -6,12 +6,13 @@ files and settings the folder was made.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import datasets
 
@@ -32,7 +33,7 @@ class Prepared:
         name: the source's name.
         records: number of rows.
         problems: number of items that were no records, listed in ``problems.jsonl``.
-        image_root: folder that image paths start from.
+        image_root: folder that image paths start from; ``folder`` where no record has a path.
         lengths: fingerprint of the encoder of the column ``length``, or None where it is empty.
         stamp: sha256 of all content: equal stamps, equal records and problems.
         shards: the Arrow files in order.
@@ -55,11 +56,46 @@ class Prepared:
         info = datasets.DatasetInfo(features=FEATURES)
         return datasets.Dataset(table, info=info, fingerprint=self.stamp[:16])
 
-    def read_problems(self) -> Iterator[Problem]:
-        """What was no record, in order."""
-        with open(self.folder / PROBLEMS, encoding="utf-8") as file:
-            for line in file:
-                yield Problem(**json.loads(line))
+    def problems_listed(self, dataset: str | None = None) -> "ProblemFile":
+        """What was no record, in order, reported under ``dataset`` (default: the name)."""
+        return ProblemFile(self.folder / PROBLEMS, self.problems, dataset or self.name)
+
+
+class ProblemFile(Sequence[Problem]):
+    """The lines of a ``problems.jsonl``, read when they are asked for: there may be millions.
+
+    Args:
+        path: the file.
+        count: number of its lines.
+        dataset: data set that problems are reported under.
+    """
+
+    def __init__(self, path: Path, count: int, dataset: str) -> None:
+        self.path, self.count, self.dataset = path, count, dataset
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Problem]:
+        if not self.count:
+            return
+        with open(self.path, encoding="utf-8") as file:
+            for line in itertools.islice(file, self.count):
+                yield Problem(**{**json.loads(line), "dataset": self.dataset})
+
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Problem]: ...
+    def __getitem__(self, index):
+        """Reads the file up to ``index``."""
+        if isinstance(index, slice):
+            wanted = range(self.count)[index]
+            if wanted.step < 0:
+                return list(self)[index]
+            return list(itertools.islice(self, wanted.start, wanted.stop, wanted.step))
+        number = range(self.count)[index]
+        return next(itertools.islice(self, number, None))
 
 
 def load(folder: str | os.PathLike[str]) -> Prepared:
@@ -86,7 +122,8 @@ def load(folder: str | os.PathLike[str]) -> Prepared:
         info["source"]["name"],
         info["records"],
         info["problems"],
-        Path(os.path.realpath(folder / info["image_root"])),
+        # Images in the records need no folder: the published one may be gone.
+        Path(os.path.realpath(folder / info["image_root"])) if info["image_paths"] else folder,
         info["lengths"] and info["lengths"]["fingerprint"],
         info["stamp"],
         tuple(folder / shard["file"] for shard in info["shards"]),
@@ -122,7 +159,7 @@ def write_info(
         folder: holds the shards and ``problems.jsonl``.
         plan: files and settings, as `prepare` compares them.
         image_root: relative to the final folder, or absolute.
-        shards: in order, each with ``file, rows, problems, size, sha256, problems_sha256``.
+        shards: in order, each with ``file``, and what `ShardWriter` reports.
     """
     datasets.DatasetInfo(features=FEATURES).write_to_directory(str(folder))
     content = [[shard["sha256"], shard["problems_sha256"]] for shard in shards]
@@ -141,6 +178,7 @@ def write_info(
         **plan,
         "records": sum(shard["rows"] for shard in shards),
         "problems": sum(shard["problems"] for shard in shards),
+        "image_paths": sum(shard["image_paths"] for shard in shards),
         "image_root": image_root,
         "shards": [{key: shard[key] for key in ("file", "rows", "size")} for shard in shards],
         "stamp": stamp,

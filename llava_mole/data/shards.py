@@ -68,7 +68,7 @@ class ShardWriter:
         """
         number, piece = task
         shard, problems = (self.folder / f"{number:05d}.{end}" for end in ("arrow", "jsonl"))
-        rows = 0
+        rows = paths = 0
         with _Hashed(shard) as file, _Hashed(problems) as listed:
             bad = _Problems(self.source.name, listed)
             items = self.source.read(piece) if piece else ()
@@ -76,10 +76,12 @@ class ShardWriter:
                 for batch in batches(bad.set_aside(items)):
                     stream.write_batch(to_batch(batch, self._lengths(batch)))
                     rows += len(batch)
+                    paths += sum(isinstance(i, str) for record in batch for i in record.images)
         report = {
             "piece": _as_json(piece),
             "rows": rows,
             "problems": bad.count,
+            "image_paths": paths,
             "size": file.size,
             "sha256": file.digest.hexdigest(),
             "problems_sha256": listed.digest.hexdigest(),

@@ -104,7 +104,7 @@ def test_empty_files(tmp_path, text):
 
 
 BAD_ITEMS = {
-    '{"a": tru}': "not JSON",
+    '{"a": tru}': "not a JSON",
     '{"a": 1}\n{"b": 1}': "Extra data",
     '{"a": "\x01"}': "control character",
     '{"a": ' + "1" * 5000 + "}": "digits",

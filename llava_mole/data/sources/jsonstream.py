@@ -77,7 +77,7 @@ def _parsed(content: bytes | None) -> Any:
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        return Broken(f"not JSON ({error})")
+        return Broken(f"not a JSON value ({error})")
 
 
 def _beginning(file: BinaryIO, path: str | Path) -> tuple[int, int, bool]:

@@ -3,27 +3,54 @@
 Worth it where the same small images are shown again and again on slow machines; at the paper's
 scale it would take about 3 TB to save 1.3 % of the time.
 
-The file is Arrow: one row an image with its key (real path, size and mtime) and the raw numbers of
-its (P, width) features. The schema's metadata carries shape, dtype and a fingerprint of tower,
-processor and images, so features of another tower are never taken for these.
+The file is Arrow: one row an image with its key (real path, page, size and mtime; for an image
+inside a record the hash of its bytes) and the raw numbers of its (P, width) features. The schema's
+metadata carries shape, dtype and a fingerprint of tower, processor and images, so features of
+another tower are never taken for these.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from llava_mole.data.arrow import RecordSet
-from llava_mole.data.images import ImageError, load_image, resolve
+from llava_mole.data.images import ImageError, load_image, locate
 
-ImageKey = tuple[str, str]
 _METADATA = b"llava_mole"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An image inside a record, named rather than held: a set's images may not fit into memory.
+
+    Attributes:
+        digest: sha256 of its bytes.
+        records: a set that has it.
+        row: the record.
+        place: number of the image in the record.
+    """
+
+    digest: str
+    records: RecordSet = field(compare=False, repr=False)
+    row: int = field(compare=False)
+    place: int = field(compare=False)
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        return self.records.rows[self.row]["images"][self.place]["bytes"]
+
+
+# A path or an image inside a record, and the folder that a path starts from.
+ImageKey = tuple[str | Embedded, str]
 
 
 class FeatureCache:
@@ -74,8 +101,8 @@ class FeatureCache:
         self.path = state["path"]
         self._open()
 
-    def get(self, image: str, root: str | os.PathLike[str]) -> torch.Tensor:
-        """Features of ``image`` below ``root``, (P, width) in the stored dtype.
+    def get(self, image: str | bytes, root: str | os.PathLike[str]) -> torch.Tensor:
+        """Features of ``image``, a path below ``root`` or an encoded image; (P, width) as stored.
 
         Raises:
             ImageError: none are stored for this image as it is now.
@@ -84,8 +111,8 @@ class FeatureCache:
             number, row = self._place[_key(image, root)]
         except KeyError:
             raise ImageError(
-                f"image {image!r}: not in feature_cache {self.path}, or changed since; delete the "
-                "file to make it anew"
+                f"image {_shown(image)}: not in feature_cache {self.path}, or changed since; "
+                "delete the file to make it anew"
             ) from None
         # Copied: a view would keep a read-only map that torch can't mark as such.
         buffer = bytearray(self._batches[number].column(1)[row].as_buffer())
@@ -93,25 +120,33 @@ class FeatureCache:
 
 
 def distinct_images(sets: Iterable[RecordSet]) -> list[ImageKey]:
-    """Every image of ``sets`` once, as sorted ``(path, root)``."""
-    keys: set[ImageKey] = set()
+    """Every image of ``sets`` once: ``(path, root)`` sorted, then those inside records by hash."""
+    paths: set[tuple[str, str]] = set()
+    embedded: dict[str, ImageKey] = {}
     for records in sets:
-        root = str(records.image_root)
-        for block in records.rows.select_columns("images").iter(1000):
-            keys.update((image["path"], root) for images in block["images"] for image in images)
-    return sorted(keys)
+        root, first = str(records.image_root), 0
+        for block in records.rows.select_columns("images").iter(100):
+            for row, images in enumerate(block["images"], start=first):
+                for place, image in enumerate(images):
+                    if image["bytes"] is None:
+                        paths.add((image["path"], root))
+                    else:
+                        digest = hashlib.sha256(image["bytes"]).hexdigest()
+                        embedded.setdefault(digest, (Embedded(digest, records, row, place), root))
+            first += len(block["images"])
+    return [*sorted(paths), *(embedded[digest] for digest in sorted(embedded))]
 
 
 def feature_fingerprint(images: Sequence[ImageKey], made_with: Any) -> str:
-    """Hash of the images (path, size, mtime) and of what turns them into features.
+    """Hash of the images (path, size, mtime, or content) and of what turns them into features.
 
     Args:
-        images: ``(path, root)`` pairs.
+        images: as from `distinct_images`.
         made_with: JSON-able description of tower (with a hash of its weights) and processor.
     """
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
-    for path, root in images:
-        digest.update(_key(path, root).encode("utf-8", "surrogateescape") + b"\0")
+    for image, root in images:
+        digest.update(_key(image, root).encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
 
 
@@ -129,7 +164,7 @@ def build_feature_cache(
 
     Args:
         path: the cache file. It appears only when it is complete.
-        images: ``(path, root)`` pairs as from `distinct_images`.
+        images: as from `distinct_images`.
         pixels: RGB image to (3, H, W).
         tower: (n, 3, H, W) to (n, P, width), in eval mode.
         made_with: as for `feature_fingerprint`.
@@ -165,7 +200,7 @@ def _write(path, images, pixels, tower, fingerprint, batch_size, dtype) -> None:
     with tqdm(total=len(images), desc="vision features", unit="image") as bar:
         for start in range(0, len(images), batch_size):
             block = images[start : start + batch_size]
-            features = tower(torch.stack([pixels(load_image(*key)) for key in block]))
+            features = tower(torch.stack([pixels(_load(*key)) for key in block]))
             features = features.detach().to("cpu", dtype).contiguous()
             if writer is None:
                 info = {
@@ -185,10 +220,22 @@ def _write(path, images, pixels, tower, fingerprint, batch_size, dtype) -> None:
     writer.close()
 
 
-def _key(image: str, root: str | os.PathLike[str]) -> str:
-    location = resolve(image, root)
+def _load(image: str | Embedded, root: str) -> Image.Image:
+    return load_image(image.read() if isinstance(image, Embedded) else image, root)
+
+
+def _key(image: str | bytes | Embedded, root: str | os.PathLike[str]) -> str:
+    if isinstance(image, Embedded):
+        return f"sha256|{image.digest}"
+    if isinstance(image, bytes):
+        return f"sha256|{hashlib.sha256(image).hexdigest()}"
+    location, page = locate(image, root)
     try:
         status = os.stat(location)
     except OSError as error:
         raise ImageError(f"image {image!r}: {error.strerror} in {root}; add the file") from None
-    return f"{location}|{status.st_size}|{status.st_mtime_ns}"
+    return f"{location}|{status.st_size}|{status.st_mtime_ns}{'' if page is None else f'|{page}'}"
+
+
+def _shown(image: str | bytes) -> str:
+    return f"of {len(image):,} bytes in a record" if isinstance(image, bytes) else repr(image)

@@ -76,6 +76,30 @@ def resolve(path: str, root: str | os.PathLike[str]) -> str:
     return candidate
 
 
+def locate(path: str, root: str | os.PathLike[str]) -> tuple[str, int | None]:
+    """Where the file of ``path`` is, and the page that ``path`` names in it.
+
+    Raises:
+        ImageError: there is no regular file of allowed size inside ``root``.
+    """
+    location, page = resolve(path, root), None
+    try:
+        try:
+            status = os.stat(location)
+        except FileNotFoundError:
+            named = _PAGE.fullmatch(path)
+            if named is None:
+                raise
+            location, page = resolve(named[1], root), int(named[2])
+            status = os.stat(location)
+    except (OSError, ValueError) as error:
+        raise _unopened(path, root, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"image {path!r}: not a regular file; give the path of an image")
+    _check_bytes(path, status.st_size)
+    return location, page
+
+
 def check_exists(image: str | bytes, root: str | os.PathLike[str]) -> None:
     """Checks by one stat that ``image`` is a regular file of allowed size inside ``root``.
 
@@ -87,7 +111,7 @@ def check_exists(image: str | bytes, root: str | os.PathLike[str]) -> None:
     if isinstance(image, bytes):
         _check_bytes(_called(image), len(image))
     else:
-        _located(image, root)
+        locate(image, root)
 
 
 def load_image(image: str | bytes, root: str | os.PathLike[str]) -> Image.Image:
@@ -152,30 +176,10 @@ def decode(content: bytes, name: str = "image", page: int | None = None) -> Imag
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def _located(path: str, root: str | os.PathLike[str]) -> tuple[str, int | None]:
-    """Where the file of ``path`` is, and the page that ``path`` names in it."""
-    location, page = resolve(path, root), None
-    try:
-        try:
-            status = os.stat(location)
-        except FileNotFoundError:
-            named = _PAGE.fullmatch(path)
-            if named is None:
-                raise
-            location, page = resolve(named[1], root), int(named[2])
-            status = os.stat(location)
-    except (OSError, ValueError) as error:
-        raise _unopened(path, root, error) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"image {path!r}: not a regular file; give the path of an image")
-    _check_bytes(path, status.st_size)
-    return location, page
-
-
 @contextlib.contextmanager
 def _file(path: str, root: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int | None]]:
     """The file of ``path``, open, and the page that ``path`` names in it."""
-    location, page = _located(path, root)
+    location, page = locate(path, root)
     try:
         # Non-blocking: opening a FIFO nobody writes to would hang before it could be refused.
         descriptor = os.open(location, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

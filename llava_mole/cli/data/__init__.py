@@ -14,7 +14,7 @@ import importlib
 
 HELP = "make and check data sets"
 # Each a module of this package with HELP, add_arguments(parser) and run(arguments).
-COMMANDS = ("prepare", "check", "show", "stats")
+COMMANDS = ("download", "prepare", "check", "show", "stats")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from llava_mole.data.columns import to_records
+from llava_mole.data.columns import to_record, to_records
 from llava_mole.data.config import DatasetConfig
 from llava_mole.data.images import default_root
 from llava_mole.data.prepare import prepare
@@ -59,7 +59,7 @@ class RecordSet:
 
     def record(self, row: int) -> Record:
         """The record of ``row``."""
-        return next(self.records(row, row + 1))
+        return to_record(self.rows.data.fast_slice(row, 1).to_pylist()[0])
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
         """The records from ``start`` up to ``stop``, read in blocks."""

@@ -97,6 +97,19 @@ def _lists(name: str, counts: list[int], values: dict[str, list]) -> pa.ListArra
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind)
 
 
+def to_record(row: dict) -> Record:
+    """One row, as a dictionary of the columns of `SCHEMA`, as a record."""
+    return Record(
+        row["id"],
+        row["source"],
+        row["task"],
+        tuple([i["path"] if i["bytes"] is None else i["bytes"] for i in row["images"]]),
+        tuple([Turn(turn["role"], turn["content"]) for turn in row["turns"]]),
+        row["file"],
+        row["line"],
+    )
+
+
 def to_records(table: pa.Table) -> Iterator[Record]:
     """The records of a table with the columns of `SCHEMA`."""
     turns = pc.list_flatten(table["turns"])

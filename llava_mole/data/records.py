@@ -96,24 +96,33 @@ class Record:
     def _defect(self) -> str | None:
         if not self.turns:
             return "conversations: no turns; remove the record"
+        slots = 0
         for index, turn in enumerate(self.turns):
-            where = f"conversations[{index}]"
             expected = ROLES[index % 2]
             if turn.role != expected:
                 return (
-                    f"{where}: role is {turn.role!r} where {expected!r} is due; turns alternate "
-                    "from user to assistant, so add the missing turn or remove this one"
+                    f"conversations[{index}]: role is {turn.role!r} where {expected!r} is due; "
+                    "turns alternate from user to assistant, so add the missing turn or remove "
+                    "this one"
                 )
-            if not turn.content.strip():
-                return f"{where}: the {turn.role}'s text is empty; fill it in or remove the record"
-            if not _encodable(turn.content):
-                return f"{where}: text with a lone surrogate (not Unicode); repair its escapes"
+            content = turn.content
+            if not content or content.isspace():
+                return (
+                    f"conversations[{index}]: the {turn.role}'s text is empty; fill it in or "
+                    "remove the record"
+                )
+            if not encodable(content):
+                return (
+                    f"conversations[{index}]: text with a lone surrogate (not Unicode); repair "
+                    "its escapes"
+                )
+            if not index % 2:
+                slots += content.count(IMAGE_TOKEN)
         if len(self.turns) % 2:
             return (
                 "conversations: the last turn is the user's and nobody answers; "
                 "add the answer or remove the turn"
             )
-        slots = sum(turn.content.count(IMAGE_TOKEN) for turn in self.turns[::2])
         if slots != len(self.images):
             return (
                 f"image: {len(self.images)} image(s) but {slots} {IMAGE_TOKEN} in the user's "
@@ -123,12 +132,13 @@ class Record:
             if isinstance(image, bytes):
                 if not image:
                     return "image: empty; fetch the file again or remove the record"
-            elif not image or "\0" in image or not _encodable(image):
+            elif not image or "\0" in image or not encodable(image):
                 return f"image: {image[:200]!r} is not a path; give one relative to the image root"
         return None
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether ``text`` is Unicode, without the lone surrogates that JSON's escapes can write."""
     if text.isascii():
         return True
     try:

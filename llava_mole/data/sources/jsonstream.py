@@ -27,6 +27,7 @@ PIECE_BYTES = 256 * 2**20
 # A hostile item of this size takes up to a gigabyte once parsed; an image of 48 MiB fits.
 MAX_ITEM = 64 * 2**20
 
+_DECODER = json.JSONDecoder()
 _SPACE = b" \t\r\n"
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COMMA = 1, 2, 3, 4, 5
 _CODES = bytearray(256)
@@ -75,7 +76,7 @@ def _parsed(content: bytes | None) -> Any:
     if not content:
         return Broken("nothing between two commas, or after the last")
     try:
-        return json.loads(content.decode("utf-8"))
+        return _DECODER.decode(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         return Broken(f"not a JSON value ({error})")
 
@@ -181,7 +182,8 @@ class _Scanner:
             chunk: no end between a backslash and what it escapes.
         """
         codes = np.frombuffer(chunk.translate(_CODES), np.uint8)
-        where = np.flatnonzero(codes)
+        # Of booleans, this is many times faster than of the codes themselves.
+        where = np.flatnonzero(codes != 0)
         kinds = codes[where]
         quotes = (kinds == _QUOTE) & ~_escaped(where, kinds == _BACKSLASH)
         inside = (np.cumsum(quotes, dtype=np.int64) + self.in_string) & 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava_mole.data.records import BadRecord, Record, Turn
+from llava_mole.data.records import BadRecord, Record, Turn, encodable
 from llava_mole.data.sources import jsonstream
 from llava_mole.data.sources.jsonstream import Broken
 from llava_mole.data.sources.source import Piece
@@ -82,8 +82,11 @@ def parse(row: Any, source: str, file: str = "", line: int = 0, task: str = "") 
         )
     id = _text(row, "id", str(line), file, line, str(line))
     images = row.get("image")
-    images = [] if images is None else [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+    if isinstance(images, str):
+        images = [images]
+    elif images is None:
+        images = []
+    elif not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise BadRecord("image: must be a path, a list of paths or absent", file, line, id)
     return Record(
         id=id,
@@ -101,8 +104,9 @@ def _turns(conversations: Any, file: str, line: int, id: str) -> tuple[Turn, ...
         raise BadRecord(
             'conversations: must be a list of {"from": ..., "value": ...}', file, line, id
         )
-    # Role and texts of each turn: joined at the end, in time linear in their length.
-    turns: list[tuple[str, list[str]]] = []
+    turns: list[Turn] = []
+    # Texts of the user's turns that follow one another, joined in time linear in their length.
+    waiting: list[str] = []
     for index, item in enumerate(conversations):
         text = item.get("value") if isinstance(item, dict) else None
         if not isinstance(text, str):
@@ -116,11 +120,16 @@ def _turns(conversations: Any, file: str, line: int, id: str) -> tuple[Turn, ...
                 line,
                 id,
             )
-        if role == "user" and turns and turns[-1][0] == "user":
-            turns[-1][1].append(text)
-        else:
-            turns.append((role, [text]))
-    return tuple([Turn(role, "\n".join(texts)) for role, texts in turns])
+        if role == "user":
+            waiting.append(text)
+            continue
+        if waiting:
+            turns.append(Turn("user", "\n".join(waiting)))
+            waiting = []
+        turns.append(Turn(role, text))
+    if waiting:
+        turns.append(Turn("user", "\n".join(waiting)))
+    return tuple(turns)
 
 
 def _text(row: dict, key: str, default: str, file: str, line: int, id: str) -> str:
@@ -130,8 +139,6 @@ def _text(row: dict, key: str, default: str, file: str, line: int, id: str) -> s
     if not isinstance(value, str | int):
         raise BadRecord(f"{key}: must be a text, not {type(value).__name__}", file, line, id)
     text = str(value)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadRecord(f"{key}: not Unicode text; repair its escapes", file, line) from None
+    if not encodable(text):
+        raise BadRecord(f"{key}: not Unicode text; repair its escapes", file, line)
     return text

@@ -1,7 +1,5 @@
 import argparse
 import json
-import sys
-import types
 
 import pytest
 
@@ -53,12 +51,3 @@ def test_check_needs_exactly_one_thing_to_check(file):
         _run("check", file, "--config", "x.yaml")
     with pytest.raises(ValueError, match="not a file"):
         _run("check", "nowhere.jsonl")
-
-
-def test_prepare_calls_the_builder(monkeypatch, tmp_path):
-    calls = []
-    builder = types.ModuleType("quickstart")
-    builder.build_all = lambda output, seed: calls.append((output, seed))
-    monkeypatch.setitem(sys.modules, "llava_mole.data.builders.quickstart", builder)
-    assert _run("prepare", "quickstart", "--output", tmp_path, "--seed", 4) == 0
-    assert calls == [(str(tmp_path), 4)]

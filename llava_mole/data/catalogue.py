@@ -152,7 +152,7 @@ CATALOGUE: dict[str, Entry] = {
         files=("share-captioner_coco_lcs_sam_1246k_1107.json",),
         by_hand=(_COCO, _LCS, _SAM),
         prepare="llava-mole data prepare sharegpt4v-pretrain --source {data}/sharegpt4v "
-        "--image-root {data} --output {data}/prepared/sharegpt4v-pretrain",
+        "--output {data}/prepared/sharegpt4v-pretrain",
     ),
     "sharegpt4v-instruct": Entry(
         title="ShareGPT4V-Instruct: LLaVA's 665K mixture with better captions",
@@ -165,7 +165,7 @@ CATALOGUE: dict[str, Entry] = {
         files=("sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json",),
         by_hand=_INSTRUCT_IMAGES,
         prepare="llava-mole data prepare sharegpt4v-instruct --source {data}/sharegpt4v "
-        "--image-root {data} --output {data}/prepared/sharegpt4v-instruct",
+        "--output {data}/prepared/sharegpt4v-instruct",
     ),
     "m3it": Entry(
         title="M3IT: 40 data sets with instructions",

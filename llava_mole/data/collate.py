@@ -12,19 +12,30 @@ from typing import Any, TypedDict
 
 import torch
 
+from llava_mole.data.arrow import Problem
 from llava_mole.data.encode import IGNORE_INDEX, Encoded
+
+# What of a micro-batch is the loss's and the trainer's business, not the model's.
+_ASIDE = ("targets", "dataset_ids", "num_sequences", "problems")
 
 
 class Sample(TypedDict, total=False):
     """What `MixtureDataset` gives for one record.
 
     ``pixel_values`` is (n, 3, H, W) of the sample's n images, or (n, P, width) of their cached
-    features, and is absent for text alone.
+    features, and is absent for text alone. ``problem`` says what is wrong where a sample stands in
+    for one that can't be read.
     """
 
     encoded: Encoded
     pixel_values: torch.Tensor
     dataset_id: int
+    problem: Problem
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """The part of a micro-batch that the model's forward takes."""
+    return {key: value for key, value in batch.items() if key not in _ASIDE}
 
 
 def _common(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -32,6 +43,7 @@ def _common(samples: Sequence[Sample]) -> dict[str, Any]:
     common: dict[str, Any] = {"pixel_values": torch.cat(images)} if images else {}
     common["dataset_ids"] = torch.tensor([sample["dataset_id"] for sample in samples])
     common["num_sequences"] = len(samples)
+    common["problems"] = [sample["problem"] for sample in samples if "problem" in sample]
     return common
 
 
@@ -56,7 +68,8 @@ class PaddedCollator:
             ``input_ids`` (B, L) int64; ``attention_mask`` (B, L) int64, 0 on padding;
             ``pixel_values`` (N, 3, H, W) or (N, P, width), absent without images;
             ``logits_to_keep`` (M,) int64, positions whose next token is a target in any row;
-            ``targets`` (B, M) int64 with -100; ``dataset_ids`` (B,) int64; ``num_sequences`` B.
+            ``targets`` (B, M) int64 with -100; ``dataset_ids`` (B,) int64; ``num_sequences`` B;
+            ``problems``, a list.
         """
         lengths = [len(sample["encoded"].input_ids) for sample in samples]
         multiple = self.pad_to_multiple_of
@@ -97,7 +110,7 @@ class PackedCollator:
             ``pixel_values`` (N, 3, H, W) or (N, P, width), absent without images;
             ``logits_to_keep`` (M,) int64, exactly the positions whose next token is a target of
             the same sample; ``targets`` (1, M) int64; ``dataset_ids`` (S,) int64;
-            ``num_sequences`` S.
+            ``num_sequences`` S; ``problems``, a list.
         """
         input_ids = torch.cat([sample["encoded"].input_ids for sample in samples])
         positions = [torch.arange(len(sample["encoded"].input_ids)) for sample in samples]

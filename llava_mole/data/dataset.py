@@ -1,36 +1,20 @@
 """Samples by position: the step from a record to ids, labels and pixels."""
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from llava_mole.data.arrow import RecordSet
+from llava_mole.data.arrow import Problem, RecordSet
 from llava_mole.data.collate import Sample
-from llava_mole.data.encode import Encoder
+from llava_mole.data.encode import IGNORE_INDEX, Encoded, Encoder
 from llava_mole.data.features import FeatureCache
 from llava_mole.data.images import ImageError, load_image
-from llava_mole.data.records import Record
+from llava_mole.data.records import BadRecord, Record
 
 Pixels = Callable[[Image.Image], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class ProcessorPixels:
-    """An HF image processor as a function of one RGB image to (3, H, W).
-
-    Attributes:
-        image_processor: pads, resizes and normalises by itself, the same as in chat and scoring.
-    """
-
-    image_processor: Any
-
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Pixels of ``image``, (3, H, W) float32."""
-        return self.image_processor(image, return_tensors="pt")["pixel_values"][0]
 
 
 class RecordDataset(torch.utils.data.Dataset):
@@ -60,6 +44,18 @@ class RecordDataset(torch.utils.data.Dataset):
         self.pixels = pixels
         self.features = features
         self.dataset_id = dataset_id
+        self._stand_in: int | None = None
+
+    def marking(self, token_id: int) -> "RecordDataset":
+        """The same samples, but one that can't be read is marked instead of raised.
+
+        It keeps its place as a sequence of the one token ``token_id`` without image or target, from
+        which nothing is learnt, and says under ``problem`` what is wrong. No other sample takes its
+        place: batches would depend on when a file went bad.
+        """
+        marking = copy.copy(self)
+        marking._stand_in = token_id
+        return marking
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -72,23 +68,35 @@ class RecordDataset(torch.utils.data.Dataset):
         """Sample ``index``.
 
         Raises:
-            BadRecord: its image can't be read any more, or it doesn't fit.
+            BadRecord: its image can't be read any more, or it doesn't fit; not if `marking`.
         """
-        record = self.record(index)
+        try:
+            return self._read(self.record(index))
+        except BadRecord as error:
+            if self._stand_in is None:
+                raise
+            token = torch.tensor([self._stand_in])
+            return Sample(
+                encoded=Encoded(token, torch.full_like(token, IGNORE_INDEX), num_supervised=0),
+                dataset_id=self.dataset_id,
+                problem=Problem.of(self.records.name, error),
+            )
+
+    def _read(self, record: Record) -> Sample:
         encoded = self.encoder(record)
         sample = Sample(encoded=encoded, dataset_id=self.dataset_id)
         if encoded.images:
             try:
-                images = [self._image(path) for path in encoded.images]
+                images = [self._image(image) for image in encoded.images]
             except ImageError as error:
                 raise record.bad(str(error)) from None
             sample["pixel_values"] = torch.stack(images)
         return sample
 
-    def _image(self, path: str) -> torch.Tensor:
+    def _image(self, image: str | bytes) -> torch.Tensor:
         if self.features is not None:
-            return self.features.get(path, self.records.image_root)
-        return self.pixels(load_image(path, self.records.image_root))
+            return self.features.get(image, self.records.image_root)
+        return self.pixels(load_image(image, self.records.image_root))
 
 
 class MixtureDataset(torch.utils.data.Dataset):
@@ -100,6 +108,10 @@ class MixtureDataset(torch.utils.data.Dataset):
 
     def __init__(self, members: Sequence[RecordDataset]) -> None:
         self.members = list(members)
+
+    def marking(self, token_id: int) -> "MixtureDataset":
+        """The same with samples that can't be read marked, see `RecordDataset.marking`."""
+        return MixtureDataset([member.marking(token_id) for member in self.members])
 
     def __len__(self) -> int:
         return sum(map(len, self.members))

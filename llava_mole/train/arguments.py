@@ -39,8 +39,12 @@ def training_arguments(config: RunConfig) -> TrainingArguments:
         max_grad_norm=train.max_grad_norm,
         num_train_epochs=train.num_train_epochs,
         max_steps=train.max_steps,
-        per_device_train_batch_size=train.per_device_train_batch_size,
-        gradient_accumulation_steps=train.accumulation(world_size()),
+        # To HF a batch is a rank's whole share of an optimizer step: how many micro-batches that
+        # makes may differ from step to step, and `MoleTrainer` accumulates over them itself.
+        per_device_train_batch_size=(
+            train.samples_per_step(world_size(), config.data.packing) // world_size()
+        ),
+        gradient_accumulation_steps=1,
         bf16=train.bf16,
         tf32=train.tf32,
         activation_checkpointing=train.gradient_checkpointing,

@@ -71,8 +71,10 @@ class TrainConfig:
         max_steps: optimizer steps; -1 leaves it to ``num_train_epochs``.
         global_batch_size: samples per optimizer step over all ranks. Gradient accumulation
             follows from it, the number of ranks and ``per_device_train_batch_size``.
-        per_device_train_batch_size: samples per forward on one device.
-        gradient_accumulation_steps: only where ``global_batch_size`` is null.
+        per_device_train_batch_size: samples per forward on one device. Under ``data.packing`` a
+            forward takes one packed row instead, so there this counts for held-out sets only.
+        gradient_accumulation_steps: only where ``global_batch_size`` is null, which then is the
+            product of this, ``per_device_train_batch_size`` and the number of ranks.
         bf16: bfloat16 compute; needs hardware that is fast at it.
         tf32: TF32 matrix products; null leaves torch's setting.
         gradient_checkpointing: recompute activations in backward.
@@ -139,22 +141,31 @@ class TrainConfig:
                 "keep global_batch_size, accumulation follows from it."
             )
 
-    def accumulation(self, world_size: int) -> int:
-        """Micro-steps per optimizer step on ``world_size`` ranks.
+    def samples_per_step(self, world_size: int, packing: bool = False) -> int:
+        """N, the samples of an optimizer step over ``world_size`` ranks.
+
+        Args:
+            world_size: ranks.
+            packing: whether rows are packed, so that any number of samples is a micro-batch.
 
         Raises:
-            ValueError: ``global_batch_size`` is no multiple of ranks x per-device size.
+            ValueError: ``global_batch_size`` can't be dealt evenly.
         """
+        size = self.per_device_train_batch_size
         if self.global_batch_size is None:
-            return self.gradient_accumulation_steps or 1
-        at_once = world_size * self.per_device_train_batch_size
-        if self.global_batch_size % at_once:
+            return world_size * size * (self.gradient_accumulation_steps or 1)
+        if packing and self.global_batch_size % world_size:
             raise ValueError(
                 f"train.global_batch_size {self.global_batch_size} is no multiple of {world_size} "
-                f"ranks x train.per_device_train_batch_size {self.per_device_train_batch_size} = "
-                f"{at_once}; change the per-device size or the number of ranks."
+                "ranks; change the number of ranks."
             )
-        return self.global_batch_size // at_once
+        if not packing and self.global_batch_size % (world_size * size):
+            raise ValueError(
+                f"train.global_batch_size {self.global_batch_size} is no multiple of {world_size} "
+                f"ranks x train.per_device_train_batch_size {size} = {world_size * size}; change "
+                "the per-device size or the number of ranks."
+            )
+        return self.global_batch_size
 
 
 @dataclass

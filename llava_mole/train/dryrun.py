@@ -16,6 +16,7 @@ from llava_mole.model.build import build_model
 from llava_mole.model.freeze import count_parameters, table
 from llava_mole.train.adapter import attach
 from llava_mole.train.arguments import deepspeed_settings
+from llava_mole.train.batches import layout_of
 from llava_mole.train.config import RunConfig
 from llava_mole.train.parts import peak_rate
 
@@ -106,9 +107,10 @@ def memory(config: RunConfig, model: nn.Module, ranks: int) -> list[str]:
 
 
 def _activations(config: RunConfig, model: nn.Module) -> tuple[float, str]:
-    """A rough upper end: full-length samples, one value kept per output of each matrix product."""
+    """A rough upper end: full-length rows, one value kept per output of each matrix product."""
     text = model.config.text_config
-    tokens = config.train.per_device_train_batch_size * config.model.model_max_length
+    layout = layout_of(config, 1)
+    tokens = layout.packing_length or layout.batch_size * config.model.model_max_length
     size = 2 if config.train.bf16 or config.model.dtype != "float32" else 4
     per_layer = 8 * text.hidden_size + 4 * text.intermediate_size
     layers = text.num_hidden_layers
@@ -126,15 +128,14 @@ def _activations(config: RunConfig, model: nn.Module) -> tuple[float, str]:
 
 def schedule(config: RunConfig, ranks: int) -> list[str]:
     """Data counts per λ, steps, warm-up and the rates of each part."""
-    train = config.train
-    accumulation = train.accumulation(ranks)
-    global_batch = accumulation * ranks * train.per_device_train_batch_size
-    sizes = {d.name: data_size(config, d) for m in config.data.domains.values() for d in m.datasets}
+    train, domains = config.train, config.data.drawn().domains
+    global_batch = train.samples_per_step(ranks, config.data.packing)
+    sizes = {d.name: data_size(config, d) for m in domains.values() for d in m.datasets}
     lines = ["data:"]
     unknown = [name for name, size in sizes.items() if size.samples is None]
     parts = [
-        Part(domain, d.name, sizes[d.name].samples or 0, group.weight * d.weight)
-        for domain, group in config.data.domains.items()
+        Part(domain, d.name, sizes[d.name].samples or 0, group.weight * d.weight, d.resample)
+        for domain, group in domains.items()
         for d in group.datasets
     ]
     if unknown:
@@ -153,8 +154,8 @@ def schedule(config: RunConfig, ranks: int) -> list[str]:
     lines += [
         "",
         f"steps: {steps:,} ({per_epoch:,} an epoch), warm-up {train.warmup_steps:,}",
-        f"global batch {global_batch} = {ranks} ranks x {train.per_device_train_batch_size} "
-        f"samples x {accumulation} accumulation steps",
+        f"global batch {global_batch} = {ranks} ranks x {global_batch // ranks} samples, "
+        f"{layout_of(config, ranks).describe()}",
         "learning rates, peak -> end of the cosine:",
     ]
     for part in _trained_parts(config):
@@ -164,8 +165,8 @@ def schedule(config: RunConfig, ranks: int) -> list[str]:
 
 
 def data_size(config: RunConfig, dataset) -> Size:
-    """Records of a data set: of its file if it is there, else as published."""
-    if Path(dataset.path).is_file():
+    """Records of a data set: as prepared if it is there, else as published."""
+    if Path(dataset.path).exists():
         return Size(len(open_dataset(dataset, cache_dir=config.data.cache_dir)), "the file")
     published = config.published_sizes.get(dataset.name)
     if published is None:

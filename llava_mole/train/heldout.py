@@ -7,6 +7,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import Dataset
 
+from llava_mole.data.arrow import Problem
+from llava_mole.data.collate import model_inputs
 from llava_mole.train.loss import IGNORE_INDEX, summed_cross_entropy
 
 
@@ -16,34 +18,32 @@ def heldout_losses(
     collate: Callable,
     batch_size: int,
     to_device: Callable[[dict], dict],
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[Problem]]:
     """``<name>/loss`` of each set, the mean cross-entropy of its target tokens.
 
-    Every rank runs the same number of forwards, as sharded models need; a rank without samples
-    left runs one whose result does not count. Collective.
+    Returned with the samples that this rank could not read, which count nothing. Every rank runs
+    the same number of forwards, as sharded models need; a rank without samples left runs one whose
+    result does not count. Collective.
 
     Args:
         model: as wrapped for training, in eval mode.
         datasets: name to samples.
-        collate: samples to a micro-batch.
+        collate: samples to a micro-batch, padded: rows need no layout.
         batch_size: samples per forward.
         to_device: moves a micro-batch.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     ranks = dist.get_world_size() if dist.is_initialized() else 1
-    losses = {}
+    losses: dict[str, float] = {}
+    problems: list[Problem] = []
     for name, dataset in datasets.items():
         totals = None
         for start in range(0, len(dataset), batch_size * ranks):
             first = start + rank * batch_size
             own = range(first, min(first + batch_size, len(dataset)))
             batch = to_device(collate([dataset[index] for index in (own or range(1))]))
-            inputs = {
-                key: value
-                for key, value in batch.items()
-                if key not in ("targets", "dataset_ids", "num_sequences")
-            }
-            logits = model(**inputs, use_cache=False).logits
+            problems += batch["problems"] if own else []
+            logits = model(**model_inputs(batch), use_cache=False).logits
             targets = batch["targets"]
             loss = summed_cross_entropy(logits, targets).double()
             found = torch.stack([loss, (targets != IGNORE_INDEX).sum().double()])
@@ -56,4 +56,4 @@ def heldout_losses(
             dist.all_reduce(totals)
         summed, count = totals.tolist()
         losses[f"{name}/loss"] = summed / max(count, 1)
-    return losses
+    return losses, problems

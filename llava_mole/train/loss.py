@@ -5,36 +5,10 @@ optimizer step. Means of means (per rank, per micro-step) would weigh a token by
 happened to share its micro-batch, and make the result depend on the layout.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 
 IGNORE_INDEX = -100
-
-
-class GlobalBatch(NamedTuple):
-    """What one optimizer step consumes over all ranks and micro-steps.
-
-    Attributes:
-        targets: target tokens, the normaliser of the language loss.
-        sequences: sequences (packed segments count each), the normaliser of the balance loss.
-        tokens: positions the language model reads, padding excluded.
-    """
-
-    targets: int
-    sequences: int
-    tokens: int
-
-
-def count(batch: dict[str, torch.Tensor]) -> GlobalBatch:
-    """What one micro-batch of a collator adds to its global batch."""
-    if "attention_mask" in batch:
-        tokens = int(batch["attention_mask"].sum())
-    else:
-        tokens = batch["input_ids"].numel()
-    targets = int((batch["targets"] != IGNORE_INDEX).sum())
-    return GlobalBatch(targets, batch["dataset_ids"].numel(), tokens)
 
 
 def summed_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

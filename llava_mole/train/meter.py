@@ -4,14 +4,17 @@ Losses and expert choices stay on the device and are added up there; token and s
 from the batches before they leave the CPU. One reduction and one copy happen per log line.
 """
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
+from llava_mole.data.layout import Work
 from llava_mole.mole import statistics
-from llava_mole.train.loss import GlobalBatch
+from llava_mole.train.counts import GlobalBatch
 
 
 class Meter:
@@ -33,14 +36,17 @@ class Meter:
         self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
         self._new_samples = torch.zeros(len(self.datasets), dtype=torch.int64)
         self._counts: torch.Tensor | None = None
-        self._tokens = self._targets = self._steps = 0
+        self._tokens = self._targets = self._samples = self._steps = 0
+        self._work = Work()
         self._started = time.perf_counter()
 
-    def add_step(self, batch: GlobalBatch) -> None:
-        """One optimizer step over ``batch`` begins."""
+    def add_step(self, batch: GlobalBatch, work: np.ndarray) -> None:
+        """One optimizer step over ``batch`` begins; ``work`` as `count_step` gives it."""
         self._steps += 1
         self._tokens += batch.tokens
         self._targets += batch.targets
+        self._samples += batch.sequences
+        self._work.add(work)
 
     def add_samples(self, dataset_ids: torch.Tensor) -> None:
         """This rank's next micro-batch has these data set ids, (S,) int64 on the CPU."""
@@ -82,8 +88,11 @@ class Meter:
             "loss_lm": language,
             "loss_balance": balance,
             "tokens_per_second": self._tokens / seconds,
+            "samples_per_second": self._samples / seconds,
             "target_tokens_per_step": self._targets / steps,
         }
+        for name, value in dataclasses.asdict(self._work.efficiency).items():
+            logs[f"data/{name}"] = value
         for name, seen in zip(self.datasets, self.samples_seen.tolist(), strict=True):
             logs[f"samples/{name}"] = seen
         self._reset()

@@ -8,23 +8,28 @@ import logging
 from pathlib import Path
 
 import torch.distributed as dist
-from transformers import LlavaProcessor, set_seed
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from llava_mole.data.build import open_data
 from llava_mole.data.collate import PackedCollator, PaddedCollator
-from llava_mole.data.dataset import ProcessorPixels
-from llava_mole.data.encode import Encoder, count_image_tokens
+from llava_mole.data.pixels import ProcessorPixels
 from llava_mole.data.sampler import EpochSampler
 from llava_mole.model.build import build_model
 from llava_mole.model.processor import build_processor
-from llava_mole.model.templates import template_for
 from llava_mole.train import rundir
 from llava_mole.train.adapter import attach
 from llava_mole.train.arguments import training_arguments
-from llava_mole.train.batches import RankBatches
+from llava_mole.train.bad_samples import BadSamples
+from llava_mole.train.batches import (
+    GlobalBatches,
+    RankSteps,
+    layout_of,
+    refuse_samples_longer_than_a_row,
+)
 from llava_mole.train.callbacks import EvaluateEvery, MetricsFile, TrainingBar, settle_wandb
 from llava_mole.train.config import RunConfig
+from llava_mole.train.encoder import encoder_for
 from llava_mole.train.features import vision_features
 from llava_mole.train.trainer import Evaluate, MoleTrainer
 
@@ -66,39 +71,41 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     arguments = training_arguments(config)
     checkpoint = _on_rank_0_first(lambda: _start(config, resume))
 
-    encoder = Encoder(
-        processor.tokenizer,
-        template_for(config.model.conv_mode, processor.tokenizer),
-        count_image_tokens(processor),
-        config.model.model_max_length,
-        config.data.overlong,
-    )
+    encoder = encoder_for(config.model, processor, config.data.overlong)
+    report = folder / BAD_RECORDS
     data = _on_rank_0_first(
-        lambda: open_data(
-            config.data, encoder, config.seed, report=folder / BAD_RECORDS, progress=True
-        )
+        lambda: open_data(config.data.drawn(), encoder, config.seed, report=report, progress=True)
     )
+    layout = layout_of(config, arguments.world_size)
+    refuse_samples_longer_than_a_row(data, layout)
     if arguments.process_index == 0:
         logger.info("the mixture:\n%s", data.mixture.table())
+        logger.info(
+            "each global batch of %d: %s", config.train.global_batch_size, layout.describe()
+        )
     pixels = ProcessorPixels(processor.image_processor)
     with arguments.main_process_first(desc="vision features"):
         features = vision_features(config, model, data, pixels, arguments.device)
 
+    pad = processor.tokenizer.pad_token_id
+    heldout = data.eval_samples(encoder, pixels, features, config.data.eval.max_samples)
     trainer = MoleTrainer(
         model=model,
         args=arguments,
-        train_dataset=data.samples(encoder, pixels, features),
-        data_collator=_collator(config, processor),
+        train_dataset=RankSteps(
+            data.samples(encoder, pixels, features).marking(pad),
+            data.lengths,
+            data.num_images,
+            layout,
+            arguments.process_index,
+        ),
+        data_collator=PackedCollator() if config.data.packing else PaddedCollator(pad),
         processing_class=processor,
         settings=config.train,
-        batch_sampler=RankBatches(
-            EpochSampler(data.mixture, config.train.global_batch_size),
-            config.train.per_device_train_batch_size,
-            arguments.process_index,
-            arguments.world_size,
-        ),
+        batch_sampler=GlobalBatches(EpochSampler(data.mixture, config.train.global_batch_size)),
         datasets=data.names,
-        heldout=data.eval_samples(encoder, pixels, features, config.data.eval.max_samples),
+        bad_samples=BadSamples(report, config.data.on_bad_record, config.data.max_bad_fraction),
+        heldout={name: samples.marking(pad) for name, samples in heldout.items()},
         evaluate=evaluate,
         callbacks=[MetricsFile(folder), EvaluateEvery(config.train.eval_steps)],
     )
@@ -144,9 +151,3 @@ def _on_rank_0_first(action):
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
-
-
-def _collator(config: RunConfig, processor: LlavaProcessor):
-    if config.data.packing:
-        return PackedCollator()
-    return PaddedCollator(processor.tokenizer.pad_token_id)

@@ -33,6 +33,10 @@ FREE = {
     "data.cache_dir",
     "data.check_images",
     "data.feature_cache",
+    "data.group_by_modality_length",
+    "data.packing",
+    "data.packing_length",
+    "data.max_bad_fraction",
     "train.per_device_train_batch_size",
     "train.gradient_checkpointing",
     "train.use_cpu",
@@ -64,8 +68,7 @@ _PACKAGES = (
 def resolve(config: RunConfig) -> RunConfig:
     """``config`` with the global batch size written out for this launch's number of ranks."""
     train = config.train
-    steps = train.accumulation(world_size())
-    size = steps * world_size() * train.per_device_train_batch_size
+    size = train.samples_per_step(world_size(), config.data.packing)
     train = dataclasses.replace(train, global_batch_size=size, gradient_accumulation_steps=None)
     return dataclasses.replace(config, train=train)
 

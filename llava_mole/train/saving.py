@@ -9,6 +9,7 @@ import torch.distributed as dist
 from transformers import Trainer
 
 from llava_mole.train import checkpoints, weights
+from llava_mole.train.bad_samples import BadSamples
 from llava_mole.train.meter import Meter
 
 PROGRESS = "progress.json"
@@ -23,10 +24,12 @@ class CheckpointingTrainer(Trainer):
 
     Attributes:
         meter: its totals travel in ``progress.json``.
+        bad_samples: their count travels with it.
         checkpoint_limit: newest checkpoints kept; None keeps all.
     """
 
     meter: Meter
+    bad_samples: BadSamples
     checkpoint_limit: int | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -47,7 +50,7 @@ class CheckpointingTrainer(Trainer):
         self._save_optimizer_and_scheduler(str(staged))
         self._save_scaler(str(staged))
         self._save_rng_state(str(staged))
-        progress = self.meter.state()
+        progress = {**self.meter.state(), "unreadable": self.bad_samples.count}
         if self.args.should_save:
             self.state.save_to_json(str(staged / "trainer_state.json"))
             (staged / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
@@ -107,7 +110,9 @@ class CheckpointingTrainer(Trainer):
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         if resume_from_checkpoint is not None:
             progress = Path(resume_from_checkpoint) / PROGRESS
-            self.meter.restore(json.loads(progress.read_text(encoding="utf-8")))
+            state = json.loads(progress.read_text(encoding="utf-8"))
+            self.meter.restore(state)
+            self.bad_samples.count = state.get("unreadable", 0)
         if resume_from_checkpoint is None or not self.is_deepspeed_enabled:
             return super()._prepare_for_training(
                 max_steps, train_dataloader, resume_from_checkpoint

@@ -1,24 +1,30 @@
 """`MoleTrainer`: HF's Trainer with a token-normalised loss, parts, and checkpoints that are whole.
 
-HF's loop is used as it is; overridden are the data loader, the loss, the optimizer's groups and,
-in `saving.py`, what a checkpoint is. Everything that decides an update is a sum over the global
-batch, so the result does not depend on how that batch is cut into ranks and micro-steps.
+HF's loop is used as it is; overridden are the data loader, the step over micro-batches, the loss,
+the optimizer's groups and, in `saving.py`, what a checkpoint is. Everything that decides an update
+is a sum over the global batch, so the result does not depend on how that batch is cut into ranks
+and micro-steps.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from llava_mole.train.batches import RankBatches, TrainLoader
+from llava_mole.data.collate import PaddedCollator, model_inputs
+from llava_mole.train.bad_samples import BadSamples
+from llava_mole.train.batches import GlobalBatches, StepCollator, TrainLoader, next_step
 from llava_mole.train.config import TrainConfig
+from llava_mole.train.counts import GlobalBatch, count_step
 from llava_mole.train.heldout import heldout_losses
-from llava_mole.train.loss import GlobalBatch, count, summed_cross_entropy
+from llava_mole.train.loss import summed_cross_entropy
 from llava_mole.train.meter import Meter, routing_logs
 from llava_mole.train.parts import parameter_groups
 from llava_mole.train.saving import CheckpointingTrainer, TrainingStopped
@@ -31,16 +37,18 @@ Evaluate = Callable[[nn.Module, Any, int], dict[str, float]]
 class MoleTrainer(CheckpointingTrainer):
     """Trains a LLaVA's projector, with or without a MoLE or LoRA adapter.
 
-    A batch is what a collator of ``llava_mole.data`` returns: the model's inputs, plus
-    ``targets (B, M)`` for the M positions in ``logits_to_keep``, and ``dataset_ids (S,)``.
+    Its ``train_dataset`` is a `RankSteps`; a micro-batch is what the ``data_collator``, one of
+    ``llava_mole.data``, returns: the model's inputs, plus ``targets (B, M)`` for the M positions in
+    ``logits_to_keep``, and ``dataset_ids (S,)``.
     """
 
     def __init__(
         self,
         *args,
         settings: TrainConfig,
-        batch_sampler: RankBatches,
+        batch_sampler: GlobalBatches,
         datasets: list[str],
+        bad_samples: BadSamples,
         heldout: Mapping[str, Dataset] | None = None,
         evaluate: Evaluate | None = None,
         **kwargs,
@@ -50,8 +58,9 @@ class MoleTrainer(CheckpointingTrainer):
         Args:
             *args: HF's.
             settings: rates per part and what HF's arguments do not hold.
-            batch_sampler: yields this rank's micro-batches of an epoch as index lists.
+            batch_sampler: yields the global batches of an epoch.
             datasets: names; position = the id in ``dataset_ids``.
+            bad_samples: what to do about samples that can't be read any more.
             heldout: data sets to report the loss of every ``settings.eval_steps``.
             evaluate: called on rank 0 with (model, processor, step) at the same steps.
             **kwargs: HF's.
@@ -60,6 +69,7 @@ class MoleTrainer(CheckpointingTrainer):
         self.settings = settings
         self.checkpoint_limit = settings.save_total_limit
         self.batch_sampler = batch_sampler
+        self.bad_samples = bad_samples
         self.heldout = dict(heldout or {})
         self.evaluate_callable = evaluate
         self.meter = Meter(datasets, self.args.device)
@@ -80,7 +90,7 @@ class MoleTrainer(CheckpointingTrainer):
         return TrainLoader(
             self.train_dataset,
             batch_sampler=self.batch_sampler,
-            collate_fn=self.data_collator,
+            collate_fn=StepCollator(self.data_collator),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.args.device.type == "cuda",
@@ -89,23 +99,25 @@ class MoleTrainer(CheckpointingTrainer):
         )
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The micro-batches of one optimizer step, and the counts over all ranks."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counts = torch.tensor([count(batch) for batch in batches], dtype=torch.float64).sum(0)
-        if dist.is_initialized():
-            counts = counts.to(device)
-            dist.all_reduce(counts)
-        total = GlobalBatch(*(int(value) for value in counts.tolist()))
+        """The micro-batches of one optimizer step, as one batch of HF's loop, and their counts."""
+        assert num_batches == 1, "HF must not accumulate: training_step does"
+        micro_batches = next_step(epoch_iterator)
+        total, work = count_step(micro_batches, device)
+        step = self.state.global_step + 1
+        if total.unreadable:
+            own = [problem for batch in micro_batches for problem in batch["problems"]]
+            problems = self.bad_samples.meet(own)
+            self.bad_samples.count_among(problems, seen=step * total.sequences)
         if total.targets == 0:
             raise TrainingStopped(
-                f"step {self.state.global_step + 1}: none of the {total.sequences} samples of this "
+                f"step {step}: none of the {total.sequences} samples of this "
                 "global batch has a supervised token, so there is nothing to learn from. Look at "
                 "the labels with `llava-mole data check`; answers may be cut off by "
                 "model.model_max_length."
             )
-        for batch in batches:
+        for batch in micro_batches:
             self.meter.add_samples(batch["dataset_ids"])
-        self.meter.add_step(total)
+        self.meter.add_step(total, work)
         # Read before the scheduler moves on: the rates that this step's update uses.
         self._rates = {
             f"learning_rate/{group['name']}": group["lr"]
@@ -114,23 +126,50 @@ class MoleTrainer(CheckpointingTrainer):
         }
         if self.is_mole:
             reset_balance_counts(self.model)
-        return batches, total
+        return [micro_batches], total
+
+    # ---- the step ----
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Forward and backward of each micro-batch; gradients are reduced with the last one.
+
+        Args:
+            model: as wrapped for training.
+            inputs: the micro-batches of the step, as many on every rank.
+            num_items_in_batch: the `GlobalBatch`.
+
+        Returns:
+            The step's loss, detached.
+        """
+        *before, last = inputs
+        loss = torch.zeros((), device=self.args.device)
+        for micro_batch in before:
+            # DeepSpeed reads this as "no accumulation boundary".
+            self.accelerator.gradient_state._set_sync_gradients(False)
+            with self._without_reduction(model):
+                loss += super().training_step(model, micro_batch, num_items_in_batch)
+        self.accelerator.gradient_state._set_sync_gradients(True)
+        return loss + super().training_step(model, last, num_items_in_batch)
+
+    def _without_reduction(self, model) -> contextlib.AbstractContextManager:
+        """DDP's or FSDP's ``no_sync``. ZeRO shards gradients and so reduces at each backward."""
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            return contextlib.nullcontext()
+        return self.accelerator.no_sync(model)
 
     # ---- loss ----
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Cross-entropy over the global batch's targets, plus the balance loss, added once."""
         batch: GlobalBatch = num_items_in_batch
-        inputs = {key: value for key, value in inputs.items() if key != "num_sequences"}
-        targets, dataset_ids = inputs.pop("targets"), inputs.pop("dataset_ids")
         # No cache: with one, packed samples would see each other.
-        outputs = model(**inputs, use_cache=False)
-        language = summed_cross_entropy(outputs.logits, targets) / batch.targets
+        outputs = model(**model_inputs(inputs), use_cache=False)
+        language = summed_cross_entropy(outputs.logits, inputs["targets"]) / batch.targets
         balance = language.new_zeros(())
         if self.is_mole:
             adapted = self.accelerator.unwrap_model(model)
             balance = balance_loss_of(adapted, num_sequences=batch.sequences)
-            self.meter.add_routing(routing_of(adapted).counts, dataset_ids)
+            self.meter.add_routing(routing_of(adapted).counts, inputs["dataset_ids"])
         self.meter.add_loss(language, balance)
         # DDP and DeepSpeed average gradients over ranks; ours are shares of a sum.
         loss = (language + balance) * self.args.world_size
@@ -209,13 +248,14 @@ class MoleTrainer(CheckpointingTrainer):
         self.model.eval()
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            metrics = heldout_losses(
+            metrics, problems = heldout_losses(
                 self.model_wrapped,
                 self.heldout,
-                self.data_collator,
+                PaddedCollator(self.processing_class.tokenizer.pad_token_id),
                 self.settings.per_device_train_batch_size,
                 self._prepare_inputs,
             )
+            self.bad_samples.meet(problems)
             if self.evaluate_callable is not None and self.is_world_process_zero():
                 step = self.state.global_step
                 metrics |= self.evaluate_callable(self.model, self.processing_class, step)

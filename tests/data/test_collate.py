@@ -4,14 +4,14 @@ import pytest
 import torch
 from PIL import Image
 
-from llava_mole.data.collate import PackedCollator, PaddedCollator
-from llava_mole.data.dataset import ProcessorPixels
+from llava_mole.data.arrow import Problem
+from llava_mole.data.collate import PackedCollator, PaddedCollator, model_inputs
 from llava_mole.data.encode import Encoded, encode
+from llava_mole.data.pixels import ProcessorPixels
 from tests import tiny
 from tests.data.helpers import VicunaLike, record
 
 P = tiny.NUM_IMAGE_TOKENS
-FORWARD = ("input_ids", "attention_mask", "position_ids", "pixel_values", "logits_to_keep")
 CONVERSATIONS = [
     ("<image>\nWhat?", "A rectangle"),
     ("No image here, but a much longer question than the others have", "Yes"),
@@ -37,9 +37,8 @@ def samples(tokenizer):
 
 def _losses(model, batch, **options):
     """Cross-entropy of each target, sample by sample in order."""
-    inputs = {key: batch[key] for key in FORWARD if key in batch}
     with torch.no_grad():
-        logits = model(**inputs, use_cache=False, **options).logits
+        logits = model(**model_inputs(batch), use_cache=False, **options).logits
     rows, columns = (batch["targets"] != -100).nonzero(as_tuple=True)
     return torch.nn.functional.cross_entropy(
         logits[rows, columns], batch["targets"][rows, columns], reduction="none"
@@ -128,3 +127,26 @@ def test_text_alone_has_no_pixels(samples):
     for collate in (PaddedCollator(0), PackedCollator()):
         batch = collate([samples[1], samples[3]])
         assert "pixel_values" not in batch
+
+
+def test_the_model_is_given_what_its_forward_takes(samples):
+    inputs = {"input_ids", "pixel_values", "logits_to_keep"}
+    padded = model_inputs(PaddedCollator(tiny.PAD_TOKEN_ID)(samples))
+    assert padded.keys() == inputs | {"attention_mask"}
+    assert model_inputs(PackedCollator()(samples)).keys() == inputs | {"position_ids"}
+
+
+@pytest.mark.parametrize("collate", [PaddedCollator(tiny.PAD_TOKEN_ID), PackedCollator()])
+def test_a_stand_in_adds_no_target_and_changes_no_other_sample(llava, samples, collate):
+    problem = Problem("d", "f.jsonl", 3, "r", "image gone")
+    token = torch.tensor([tiny.PAD_TOKEN_ID])
+    stand_in = {"dataset_id": 1, "problem": problem}
+    stand_in["encoded"] = Encoded(token, torch.full_like(token, -100), 0)
+    batch = collate([samples[0], stand_in, samples[2]])
+    assert batch["problems"] == [problem]
+    assert batch["dataset_ids"].tolist() == [0, 1, 2]
+    expected = _losses(llava, collate([samples[0], samples[2]]))
+    torch.testing.assert_close(_losses(llava, batch), expected, atol=1e-5, rtol=0)
+    alone = collate([stand_in])
+    assert len(_losses(llava, alone)) == 0
+    assert "pixel_values" not in alone

@@ -6,10 +6,10 @@ import torch
 from llava_mole.data.build import open_data
 from llava_mole.data.collate import PaddedCollator
 from llava_mole.data.config import DataConfig, DatasetConfig, DomainConfig
-from llava_mole.data.dataset import ProcessorPixels
 from llava_mole.data.encode import Encoder
 from llava_mole.data.features import FeatureCache, build_feature_cache, distinct_images
 from llava_mole.data.images import ImageError, load_image
+from llava_mole.data.pixels import ProcessorPixels
 from llava_mole.data.records import BadRecord
 from llava_mole.data.sampler import EpochSampler
 from tests import tiny
@@ -84,6 +84,29 @@ def test_an_image_that_goes_missing_names_its_record(opened, encoder, pixels, tm
     )
     with pytest.raises(BadRecord, match=r"a.jsonl:4: record 'a3': image '3.png': No such file"):
         next(iter(loader))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_marked_it_keeps_its_place_and_nothing_takes_it(opened, encoder, pixels, tmp_path, workers):
+    samples = opened.samples(encoder, pixels)
+    before = samples[0, 2]
+    (tmp_path / "3.png").write_bytes(b"not an image")
+    marking = samples.marking(tiny.PAD_TOKEN_ID)
+    loader = torch.utils.data.DataLoader(
+        marking, batch_size=None, sampler=[(0, 3), (0, 2)], num_workers=workers
+    )
+    bad, good = loader
+    assert bad["encoded"].input_ids.tolist() == [tiny.PAD_TOKEN_ID]
+    assert bad["encoded"].labels.tolist() == [-100]
+    assert "pixel_values" not in bad
+    problem = bad["problem"]
+    assert (problem.dataset, problem.line, problem.id) == ("a", 4, "a3")
+    assert problem.file.endswith("a.jsonl")
+    assert "3.png" in problem.reason
+    assert good["pixel_values"].equal(before["pixel_values"])
+    assert "problem" not in good
+    with pytest.raises(BadRecord):
+        samples[0, 3]
 
 
 def _tower(images):

@@ -45,12 +45,73 @@ def test_paper_settings():
     assert (lora.data, lora.train) == (mole.data, mole.train)
 
 
-def test_accumulation_follows_from_the_global_batch():
+# Table 2 of the paper, its trained rows: lambda of general, document and biomedicine; K; epochs.
+TABLE2 = {
+    3: ((1, 0, 0), None, 1),
+    4: ((0, 1, 0), None, 1),
+    5: ((0, 0, 1), None, 1),
+    6: ((1, 1, 0), None, 1),
+    7: ((1, 0, 1), None, 1),
+    8: ((1, 1, 1), None, 1),
+    9: ((1, 2, 0), None, 1),
+    10: ((1, 2, 1), None, 1),
+    11: ((1, 1, 1), None, 2),
+    12: ((1, 1, 0), 2, 1),
+    13: ((1, 1, 1), 3, 1),
+    14: ((1, 2, 0), 2, 1),
+    15: ((1, 2, 1), 3, 1),
+}
+
+
+@pytest.mark.parametrize("row", TABLE2)
+def test_each_trained_row_of_table_2_has_its_config(row):
+    weights, experts, epochs = TABLE2[row]
+    (path,) = (CONFIGS / "table2").glob(f"row{row:02d}_*.yaml")
+    kind = "lora" if experts is None else "mole"
+    head = path.read_text().splitlines()
+    assert head[0] == f"# CONFIG=configs/table2/{path.name} bash scripts/finetune_{kind}.sh"
+    assert f"Table 2, row {row}:" in head[2]
+    config, base = load(RunConfig, path), load(RunConfig, CONFIGS / f"finetune_{kind}.yaml")
+    domains = config.data.domains
+    assert list(domains) == ["general", "document", "biomedicine"]
+    assert tuple(domain.weight for domain in domains.values()) == weights
+    assert (config.adapter.type, config.adapter.r) == (kind, 32)
+    if experts is not None:
+        assert config.adapter.num_experts == experts
+    assert config.train.num_train_epochs == epochs
+    assert config.output_dir == f"playground/runs/table2/{path.stem}"
+    # Everything else is the base's.
+    for domain, reference in zip(domains.values(), base.data.domains.values(), strict=True):
+        assert domain.datasets == reference.datasets
+        domain.weight = reference.weight
+    config.adapter.num_experts = base.adapter.num_experts
+    config.train.num_train_epochs = base.train.num_train_epochs
+    config.output_dir = base.output_dir
+    assert config == base
+
+
+def test_table_2_has_no_other_rows():
+    assert len(list((CONFIGS / "table2").iterdir())) == len(TABLE2)
+
+
+def test_ureader_counts_as_in_the_paper():
+    config = load(RunConfig, CONFIGS / "finetune_mole.yaml")
+    (ureader,) = config.data.domains["document"].datasets
+    assert ureader.resample == 1_100_000
+
+
+def test_the_global_batch_must_divide():
     train = TrainConfig(global_batch_size=64, per_device_train_batch_size=4)
-    assert [train.accumulation(ranks) for ranks in (1, 2, 8, 16)] == [16, 8, 2, 1]
+    assert {train.samples_per_step(ranks) for ranks in (1, 2, 8, 16)} == {64}
     with pytest.raises(ValueError, match=r"64 is no multiple of 3 ranks x .* 4 = 12"):
-        train.accumulation(3)
-    assert TrainConfig(gradient_accumulation_steps=3).accumulation(2) == 3
+        train.samples_per_step(3)
+    with pytest.raises(ValueError, match=r"64 is no multiple of 32 ranks x"):
+        train.samples_per_step(32)
+    assert train.samples_per_step(32, packing=True) == 64
+    with pytest.raises(ValueError, match=r"64 is no multiple of 48 ranks;"):
+        train.samples_per_step(48, packing=True)
+    train = TrainConfig(gradient_accumulation_steps=3, per_device_train_batch_size=4)
+    assert train.samples_per_step(2) == 24
 
 
 @pytest.mark.parametrize(
@@ -74,7 +135,9 @@ def test_arguments_say_what_must_not_be_left_to_defaults(tmp_path):
     assert arguments.max_grad_norm == 0.5
     assert arguments.lr_scheduler_kwargs == {"min_lr_rate": 0.25}
     assert arguments.activation_checkpointing_kwargs == {"use_reentrant": False}
-    assert arguments.gradient_accumulation_steps == 2
+    # A batch of HF's loop is a whole step.
+    assert arguments.gradient_accumulation_steps == 1
+    assert arguments.per_device_train_batch_size == 8
     assert arguments.logging_nan_inf_filter is False
 
 

@@ -35,6 +35,8 @@ def test_finetuning_with_mole_at_full_size():
     ):
         assert size in text
         assert f"{name}: PUBLISHED count" in text
+    (ureader,) = [line.split() for line in text.splitlines() if " ureader  " in line]
+    assert ureader[2:6] == ["654,840", "1,100,000", "1", "1,100,000"]
     assert "2.0e-05 -> 2.0e-06" in text
     assert "as printed in Eq. 7-8 (paper)" in text
 
@@ -44,7 +46,10 @@ def test_pretraining_at_full_size():
     assert "7,063,427,072 parameters in all" in text
     assert "LoRA" not in text
     assert "all                         20,979,712   7,063,427,072" in text
-    assert "global batch 256 = 64 ranks x 4 samples x 1 accumulation steps" in text
+    assert (
+        "global batch 256 = 64 ranks x 4 samples, packed into rows of at most 4,096 tokens" in text
+    )
+    assert "4,096 tokens x (32 layers" in text
     assert "steps: 4,867" in text
     assert "1.0e-03 -> 2.0e-05" in text
     assert "5e-2" in text
@@ -56,6 +61,24 @@ def test_weights_and_sharding_follow_the_config():
     assert "no sharding, 8 rank(s)" in text
     # r (d_in + d_out) of q, k, v, o, gate, up and down in 32 layers at r = 32
     assert "LoRA, experts and routers together: 79,953,920" in text
+
+
+def test_the_layout_is_said_and_decides_the_memory():
+    padded = ("data.packing=false", "train.per_device_train_batch_size=8")
+    text = plan("finetune_mole", 8, *padded)
+    assert "global batch 64 = 8 ranks x 8 samples, micro-batches of 8 samples, padded" in text
+    assert "32,768 tokens x (32 layers" in text
+    text = plan("finetune_mole", 8, *padded, "data.group_by_modality_length=true")
+    assert "grouped by modality and length" in text
+    text = plan("finetune_mole", 8, "data.packing_length=6000")
+    assert "6,000 tokens x (32 layers" in text
+
+
+def test_domains_that_are_not_drawn_need_no_data():
+    text = plan("table2/row05_lora_0_0_1", 8)
+    assert "m3it" not in text
+    assert "steps: 308" in text
+    assert "NOTE: 500 warm-up steps are all of the 308 steps" in text
 
 
 def test_a_ratio_that_does_not_divide_is_an_error():
@@ -91,7 +114,7 @@ def test_the_command_prints_the_plan_and_names_a_wrong_key(tmp_path):
     config = write_config(tmp_path, run_values(tmp_path))
     done = launch(config, 1, "--dry-run", "--ranks", "2", "train.max_steps=3", torchrun=False)
     assert done.returncode == 0, done.stderr
-    assert "global batch 8 = 2 ranks x 4 samples x 1 accumulation steps" in done.stdout
+    assert "global batch 8 = 2 ranks x 4 samples, micro-batches of 4 samples" in done.stdout
     assert not (tmp_path / "run").exists()
     done = launch(config, 1, "--dry-run", "train.max_step=3", torchrun=False)
     assert done.returncode == 2

@@ -3,7 +3,7 @@ import math
 import torch
 
 from llava_mole.data.encode import IGNORE_INDEX
-from llava_mole.train import loss
+from llava_mole.train import counts, loss
 
 
 def test_summed_cross_entropy_against_a_slow_loop():
@@ -51,4 +51,20 @@ def test_counts_leave_padding_out():
         "targets": torch.tensor([[3, 4, 5]]),
         "dataset_ids": torch.tensor([0, 1]),
     }
-    assert loss.count(padded) == loss.count(packed) == loss.GlobalBatch(3, 2, 6)
+    assert counts.count(padded) == (3, 2, 0, 6, 8, 0)
+    assert counts.count(packed) == (3, 2, 0, 6, 6, 0)
+    packed |= {"pixel_values": torch.zeros(3, 3, 2, 2), "problems": ["x"]}
+    assert counts.count(packed) == (3, 2, 1, 6, 6, 3)
+
+
+def test_a_step_is_the_sum_of_its_micro_batches():
+    def batch(targets, samples, length):
+        return {
+            "input_ids": torch.zeros(1, length, dtype=torch.int64),
+            "targets": torch.zeros(1, targets, dtype=torch.int64),
+            "dataset_ids": torch.zeros(samples, dtype=torch.int64),
+        }
+
+    total, work = counts.count_step([batch(3, 2, 7), batch(0, 1, 4)], torch.device("cpu"))
+    assert total == counts.GlobalBatch(targets=3, sequences=3, tokens=11, unreadable=0)
+    assert work.tolist() == [[[7, 7, 0], [4, 4, 0]]]

@@ -73,6 +73,23 @@ def test_zero3_equals_one_process(runs, one_process):
     assert largest_difference(weights(run), weights(one_process)) <= 1e-6
 
 
+@pytest.mark.parametrize("deepspeed", [None, ZERO2, ZERO3])
+def test_packed_rows_on_two_ranks_equal_one_process(runs, one_process, deepspeed):
+    """Steps of two to four micro-batches, so that accumulation changes from step to step."""
+    name = f"packed_{deepspeed and deepspeed[-10:-5]}"
+    values = runs.values(name, max_steps=20, deepspeed=deepspeed)
+    values["data"] |= {"packing": True, "packing_length": 440}
+    run = run_on_two_ranks(runs, values)
+    assert largest_difference(weights(run), weights(one_process)) <= 1e-6
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()][:-1]
+    assert len({line["data/micro_steps"] for line in lines}) > 1
+    reference = [json.loads(line) for line in (one_process / "metrics.jsonl").open()][:-1]
+    for here, there in zip(lines, reference, strict=True):
+        for key in ("loss", "loss_lm", "loss_balance", "samples/mixed", "grad_norm"):
+            assert here[key] == pytest.approx(there[key], abs=1e-5), key
+        assert 1 <= here["data/rank_imbalance"] < 1.5
+
+
 def test_zero2_pretrains_the_projector_and_saves_nothing_else(runs, one_process_pretrain):
     values = runs.values(
         "zero2_pretrain",

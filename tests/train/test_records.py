@@ -3,13 +3,14 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from llava_mole.mole import statistics
 from llava_mole.train import rundir
 from llava_mole.train.callbacks import MetricsFile, settle_wandb
-from llava_mole.train.loss import GlobalBatch
+from llava_mole.train.counts import GlobalBatch
 from llava_mole.train.meter import Meter, routing_logs
 
 
@@ -72,7 +73,8 @@ def test_the_meter_adds_up_by_data_set_and_survives_a_resume():
     ids = torch.tensor([0, 1, 1])
     counts = torch.arange(2 * 3 * 2.0).view(2, 3, 2)
     for _ in range(2):
-        meter.add_step(GlobalBatch(targets=5, sequences=3, tokens=30))
+        work = np.array([[[10, 12, 1]], [[20, 24, 1]]])
+        meter.add_step(GlobalBatch(targets=5, sequences=3, tokens=30), work)
         meter.add_samples(ids)
         meter.add_loss(torch.tensor(2.0), torch.tensor(0.5))
         meter.add_routing(counts, ids)
@@ -81,6 +83,10 @@ def test_the_meter_adds_up_by_data_set_and_survives_a_resume():
     assert (logs["loss_lm"], logs["loss_balance"]) == (2.0, 0.5)
     assert (logs["samples/a"], logs["samples/b"]) == (2, 4)
     assert logs["target_tokens_per_step"] == 5
+    assert logs["samples_per_second"] == pytest.approx(logs["tokens_per_second"] * 6 / 60)
+    assert logs["data/useful_tokens"] == pytest.approx(30 / 36)
+    assert logs["data/rank_imbalance"] == pytest.approx(24 / 18)
+    assert (logs["data/image_imbalance"], logs["data/micro_steps"]) == (1, 1)
     expected = torch.stack([counts[:, 0], counts[:, 1] + counts[:, 2]]) * 2
     assert torch.equal(routed, expected.double())
     resumed = Meter(["a", "b"], torch.device("cpu"))

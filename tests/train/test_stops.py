@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llava_mole.data.encode import IGNORE_INDEX
+from llava_mole.train.batches import Step
 from llava_mole.train.trainer import MoleTrainer, TrainingStopped
 from llava_mole.train.zero_gradient import find_module
 from tests.train.conftest import weights
@@ -17,7 +18,7 @@ def broken_at(step, damage):
 
     def get_batch_samples(self, iterator, num_batches, device):
         if self.state.global_step + 1 == step:
-            iterator = iter([damage(self, next(iterator)) for _ in range(num_batches)])
+            iterator = iter([Step([damage(self, b) for b in next(iterator).micro_batches()])])
         return original(self, iterator, num_batches, device)
 
     return get_batch_samples

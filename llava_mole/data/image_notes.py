@@ -106,9 +106,17 @@ def _layout(image: Image.Image) -> list[Note]:
                 "save it again",
             )
         )
-    if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False):
+    if image.format in ("GIF", "WEBP", "PNG") and _is_animated(image):
         notes.append(Note("frames", f"an animated {image.format}: the first frame is used"))
     return notes
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return getattr(image, "is_animated", False)
+    # A GIF looks at its second frame for the answer. Where that is damaged, the first still stands.
+    except Exception:
+        return False
 
 
 def _orientation(image: Image.Image) -> int | None:

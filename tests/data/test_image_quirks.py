@@ -241,3 +241,15 @@ def test_inspect_reads_only_the_header(tmp_path, monkeypatch):
     assert [note.key for note in inspect("a.jpg", tmp_path)] == ["orientation"]
     with pytest.raises(ImageError):
         load_image("a.jpg", tmp_path)
+
+
+def test_a_damaged_second_frame_does_not_spoil_the_first():
+    content = QUIRKS["animated.gif"][0]
+    assert inspect(content, ".")
+    for end in range(len(content) // 2, len(content), 7):
+        # The header of the second frame is cut in one of these; inspecting looks for it.
+        try:
+            decode(content[:end])
+        except ImageError:
+            continue
+        inspect(content[:end], ".")

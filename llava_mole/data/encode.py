@@ -25,6 +25,7 @@ from PIL import Image
 
 from llava_mole.data.fingerprint import fingerprint
 from llava_mole.data.records import IMAGE_TOKEN, BadRecord, Record, Turn
+from llava_mole.data.supervised import OwnTokens, last_character_is_supervised
 
 IGNORE_INDEX = -100
 # Texts tokenised at once: enough to make the calls cheap, few enough to hold in memory.
@@ -110,7 +111,7 @@ class Encoder:
 
         Exactly the length and the refusals of `encode` without a longest length, at the price of
         tokenising alone: the texts go to the tokenizer in batches, and that some token is
-        supervised is mostly seen from the answer's last character.
+        supervised is mostly seen from how the last answer ends.
         """
         found: list[int | BadRecord] = []
         for first in range(0, len(records), _BATCH):
@@ -120,26 +121,41 @@ class Encoder:
     def _lengths(self, records: Sequence[Record]) -> list[int | BadRecord]:
         image_id = image_token_id(self.tokenizer)
         found: list[int | BadRecord] = [0] * len(records)
-        given = []
+        sure, unsure = [], []
         for index, record in enumerate(records):
             try:
-                given.append((index, _spans(record, record.turns, self.template)))
+                spans = _spans(record, record.turns, self.template)
             except BadRecord as error:
                 found[index] = error
-        texts = ["".join(span.text for span in spans) for _, spans in given]
-        if not texts:
-            return found
-        encodings = self.tokenizer(
-            texts, return_attention_mask=False, return_token_type_ids=False, verbose=False
-        )
-        for number, (index, spans) in enumerate(given):
-            record, ids = records[index], encodings["input_ids"][number]
-            supervised = _supervised_at_the_end(encodings.encodings[number], spans, ids, image_id)
-            if supervised and ids.count(image_id) == len(record.images):
-                found[index] = len(ids) + len(record.images) * (self.num_image_tokens - 1)
-            else:
-                found[index] = self._exact_length(record)
+                continue
+            end = self._own_tokens.at_the_end(spans)
+            (unsure if end is None else sure).append((index, spans, end))
+        # Tokens come sooner without offsets, which the way most templates end an answer spares.
+        for batch, with_offsets in ((sure, False), (unsure, True)):
+            encodings = self._tokens([spans for _, spans, _ in batch], with_offsets)
+            for (index, spans, end), encoding in zip(batch, encodings, strict=True):
+                record, ids = records[index], encoding.ids
+                if with_offsets:
+                    supervised = last_character_is_supervised(spans, encoding, image_id)
+                else:
+                    supervised = ids[0] != end
+                if supervised and ids.count(image_id) == len(record.images):
+                    found[index] = len(ids) + len(record.images) * (self.num_image_tokens - 1)
+                else:
+                    found[index] = self._exact_length(record)
         return found
+
+    def _tokens(self, batch: Sequence[Sequence[Span]], with_offsets: bool) -> list:
+        """The tokenizers' encodings of templated texts."""
+        # Sets truncation, padding and special tokens as each call of `encode` does.
+        self.tokenizer("", verbose=False)
+        backend = self.tokenizer.backend_tokenizer
+        tokenize = backend.encode_batch if with_offsets else backend.encode_batch_fast
+        return tokenize(["".join(span.text for span in spans) for spans in batch])
+
+    @functools.cached_property
+    def _own_tokens(self) -> OwnTokens:
+        return OwnTokens(self.tokenizer)
 
     def _exact_length(self, record: Record) -> int | BadRecord:
         settings = (self.tokenizer, self.template, self.num_image_tokens, sys.maxsize)
@@ -236,25 +252,6 @@ def _spans(record: Record, turns: Sequence[Turn], template: Template) -> Sequenc
         return template.spans([{"role": turn.role, "content": turn.content} for turn in turns])
     except ValueError as error:
         raise record.bad(str(error)) from None
-
-
-def _supervised_at_the_end(encoding, spans: Sequence[Span], ids: list[int], image_id: int) -> bool:
-    """Whether the token of the last target's last character is supervised.
-
-    True is certain. False says nothing: the character may have no token, or one that begins before
-    the target while others are supervised.
-    """
-    stop = sum(len(span.text) for span in spans)
-    for span in reversed(spans):
-        start = stop - len(span.text)
-        if span.is_target and start < stop:
-            token = encoding.char_to_token(stop - 1)
-            # Nothing predicts the first token.
-            if not token or ids[token] == image_id:
-                return False
-            return encoding.token_to_chars(token)[0] >= start
-        stop = start
-    return False
 
 
 def _tokenize(record, turns, tokenizer, template) -> tuple[np.ndarray, np.ndarray]:

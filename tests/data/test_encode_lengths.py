@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tokenizers import AddedToken
 
 from llava_mole.data.encode import Encoder, count_image_tokens, encode, image_token_id
 from llava_mole.data.records import BadRecord
@@ -123,6 +124,11 @@ def test_batched_lengths_are_those_of_encode(name, conv_mode):
         [("Q", False), ("A", True), ("<image>", True)],
         [("Q<image>", False), ("A", True)],
         [("<image>", True)],
+        [("</s>", True)],
+        [("", False), ("</s>", True)],
+        [("<s>", True)],
+        [("Q", False), ("A</s>", True), ("b", True)],
+        [("Q", False), ("A</s>", True), ("", True), ("b</s>", False)],
         [("Q", False), ("A", True), ("", True), (" B", False), ("", True)],
         # One token from before the target reaches to its end; another target is fine.
         [("x", False), ("A", True), (" chat USE", False), ("R:", True)],
@@ -133,6 +139,21 @@ def test_batched_lengths_of_odd_spans(spans):
         encoder = Encoder(tokenizer, GivenSpans(*spans), P, 10**9)
         for turns in (record("Q", "A"), record("<image>Q", "A")):
             assert _batched(encoder, [turns]) == [_alone(encoder, turns)]
+
+
+@pytest.mark.parametrize(
+    "other", ["x<", "red</", "</s></s>", "a</s>b", "</s>.", "s>", "/s>!", "</", "<image>"]
+)
+def test_batched_lengths_beside_a_token_that_covers_the_end(other):
+    for flags in ({"special": True}, {"special": False}, {"lstrip": True}, {"rstrip": True}):
+        tokenizer = tiny.tiny_tokenizer()
+        tokenizer.add_tokens([AddedToken(other, normalized=False, **flags)])
+        for end in ("</s>", other):
+            for before in ("red", "x", "a", "red ", "<", ""):
+                spans = [("Q", False), (before, True), (end, True), ("b", False)]
+                encoder = Encoder(tokenizer, GivenSpans(*spans), P, 10**9)
+                turns = record("Q", "A")
+                assert _batched(encoder, [turns]) == [_alone(encoder, turns)], (flags, before, end)
 
 
 def test_most_lengths_need_no_second_look(monkeypatch):

@@ -31,13 +31,29 @@ def draw(
         ValueError: another suffix.
     """
     file = Path(file)
-    if file.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"--plot {file}: name it .png, .svg or .pdf")
+    check_suffix(file)
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    # Names are text, not formulas.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure = _figure(pyplot, data, max_length, drawn)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{os.getpid()}.{file.name}")
+        figure.savefig(partial, dpi=150)
+    pyplot.close(figure)
+    os.replace(partial, file)
+
+
+def check_suffix(file: str | os.PathLike[str]) -> None:
+    """Raises ValueError unless ``file`` can be drawn to: to find out before long work."""
+    if Path(file).suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--plot {file}: name it .png, .svg or .pdf")
+
+
+def _figure(pyplot, data: Sequence[Columns], max_length: int | None, drawn):
     counted = [item for item in data if item.lengths is not None and len(item.lengths)]
     panels = [_images] + ([_shares] if drawn else [])
     rows = max(len(data), 2)
@@ -55,11 +71,7 @@ def draw(
         _lengths(figure.add_subplot(grid[0, :]), counted, colours, max_length)
     for place, panel in enumerate(panels):
         panel(figure.add_subplot(grid[-1, place]), data, colours, drawn)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
-    figure.savefig(partial, dpi=150)
-    pyplot.close(figure)
-    os.replace(partial, file)
+    return figure
 
 
 def _lengths(axis, data: Sequence[Columns], colours, max_length: int | None) -> None:
@@ -71,7 +83,7 @@ def _lengths(axis, data: Sequence[Columns], colours, max_length: int | None) -> 
     for item in data:
         counts, _ = np.histogram(item.lengths, edges)
         share = 100 * counts / len(item.lengths)
-        axis.stairs(share, edges, color=colours[item.name], linewidth=1.6, label=item.name)
+        axis.stairs(share, edges, color=colours[item.name], linewidth=1.6, label=_label(item))
         axis.stairs(share, edges, color=colours[item.name], fill=True, alpha=0.12)
     if max_length is not None:
         axis.axvline(max_length, color="#444444", linestyle="--", linewidth=1)
@@ -138,10 +150,16 @@ def _shares(axis, data: Sequence[Columns], colours, drawn: Mapping[str, int]) ->
 
 
 def _names(axis, data: Sequence[Columns]) -> None:
-    axis.set_yticks(range(len(data)), [item.name[-32:] for item in data], fontsize=8)
+    axis.set_yticks(range(len(data)), [_label(item) for item in data], fontsize=8)
     axis.invert_yaxis()
     axis.set_ylim(max(len(data), 2) - 0.4, -0.6)
     _plain(axis, "x")
+
+
+def _label(item: Columns) -> str:
+    """The data set's name; matplotlib leaves out what begins with an underscore."""
+    name = item.name if len(item.name) <= 32 else f"…{item.name[-31:]}"
+    return f" {name}" if name.startswith("_") else name
 
 
 def _plain(axis, grid: str) -> None:

@@ -37,8 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("data stats: --image-root goes with a FILE; the config has its own")
     if arguments.ranks is not None and not arguments.config:
         raise ValueError("data stats: --ranks needs --config, whose batches it is about")
-    if min(arguments.epochs, arguments.ranks or 1) < 1:
+    if arguments.epochs < 1 or (arguments.ranks is not None and arguments.ranks < 1):
         raise ValueError("data stats: --epochs and --ranks must be >= 1")
+    if arguments.plot:
+        from llava_mole.analysis.data_plot import check_suffix
+
+        check_suffix(arguments.plot)
     return (_of_config if arguments.config else _of_file)(arguments)
 
 
@@ -92,6 +96,8 @@ def _of_config(arguments: argparse.Namespace) -> int:
     statistics = [item for own in columns for item in data_stats.measure(own, max_length)]
     print(data_stats.table(statistics))
     print("supervised: estimated from 500 samples of each data set")
+    if config.data.overlong == "error":
+        print(f"samples of more than {max_length:,} tokens are among the bad (overlong: error)")
     epochs = [data.mixture.counts(epoch) for epoch in range(arguments.epochs)]
     for epoch in range(arguments.epochs):
         print(f"\n{data.mixture.table(epoch)}")
@@ -125,8 +131,7 @@ def _batching(ranks: int, config: Any, data: Any) -> dict[str, Any]:
     for index in range(len(data.sets)):
         here = order[:, 0] == index
         rows = order[here, 1]
-        # What drop_turns leaves of a longer sample is at most the model's length.
-        lengths[here] = np.minimum(data.lengths[index][rows], config.model.model_max_length)
+        lengths[here] = data.lengths[index][rows]
         num_images[here] = data.num_images[index][rows]
     result = efficiency(layout, batch, lengths, num_images)
     print(

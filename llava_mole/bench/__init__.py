@@ -1,0 +1,1 @@
+"""What the framework's speed and memory claims are measured by."""

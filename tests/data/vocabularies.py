@@ -122,6 +122,9 @@ def llama_like():
     model.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
+    model.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     model.post_processor = post_processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )

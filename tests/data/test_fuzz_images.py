@@ -6,7 +6,6 @@ became of them. It happens in a process of its own, so that a crash of a decoder
 
 import json
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections import Counter
 from PIL import Image
 
 from llava_mole.data.images import ImageError, decode, inspect
-from tests.data.fuzz import count, damaged, seed_images
+from tests.data.fuzz import count, damaged, peak_memory, seed_images
 
 SECONDS = 10
 GIBIBYTE = 2**30
@@ -40,8 +39,7 @@ def run(number: int) -> dict:
     table = {}
     for (format, outcome), times in sorted(outcomes.items()):
         table.setdefault(format, {})[outcome] = times
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"outcomes": table, "slowest": slowest, "peak": peak}
+    return {"outcomes": table, "slowest": slowest, "peak": peak_memory()}
 
 
 def _outcome(content: bytes, name: str) -> str:

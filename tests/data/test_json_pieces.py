@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import tracemalloc
 
 import pytest
 
@@ -159,3 +160,19 @@ def test_an_item_too_large_is_named_and_passed_over(tmp_path, monkeypatch, name)
         assert [line for line, _ in found] == [1, 2, 3]
         assert "more than 200 bytes" in found[1][1].reason
         assert [found[0][1], found[2][1]] == [{"a": 1}, {"a": 3}]
+
+
+def test_an_item_too_large_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonstream, "MAX_ITEM", 2**20)
+    monkeypatch.setattr(jsonstream, "CHUNK", 2**16)
+    large = b'{"a": "' + b"x" * 2**25 + b'"}'
+    array = _write(tmp_path / "a.json", b'[{"a": 1}, ' + large + b"]")
+    lines = _write(tmp_path / "a.jsonl", b'{"a": 1}\n' + large + b"\n")
+    del large
+    for path in (array, lines):
+        tracemalloc.start()
+        found = _all(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert isinstance(found[1][1], Broken)
+        assert peak < 6 * 2**20

@@ -1,16 +1,10 @@
-"""The prepare engine: whole or nothing, resumable, the same bytes whatever happens on the way."""
+"""The prepare engine: what it writes, when it writes anew, and what it never touches."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-import psutil
 import pytest
 
 from llava_mole.data.columns import SCHEMA
@@ -22,28 +16,17 @@ from llava_mole.data.sources import jsonstream
 from llava_mole.data.sources.llava import LlavaSource
 from llava_mole.data.sources.source import Piece
 from tests.data.helpers import VicunaLike, record, row, write_jsonl
+from tests.data.many_pieces import PIECE_ITEMS, content_of, source_of, write_rows
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    """60 rows, every seventh bad, in nine pieces."""
-    monkeypatch.setattr(jsonstream, "PIECE_ITEMS", 7)
-    rows = [row(f"r{i}", f"{i}.png", answer=f"A {i}" if i % 7 else " ") for i in range(60)]
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps(rows, indent=1))
-    return path
-
-
-def _source(path):
-    return LlavaSource(str(path), "set")
-
-
-def _content(folder):
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    monkeypatch.setattr(jsonstream, "PIECE_ITEMS", PIECE_ITEMS)
+    return write_rows(tmp_path / "a.json")
 
 
 def test_datasets_reads_the_folder(file, tmp_path):
-    prepared = prepare(_source(file), tmp_path / "out")
+    prepared = prepare(source_of(file), tmp_path / "out")
     assert (prepared.records, prepared.problems, len(prepared.shards)) == (51, 9, 9)
     table = datasets.load_from_disk(str(tmp_path / "out"))
     assert table.data.schema.equals(SCHEMA)
@@ -72,26 +55,26 @@ def test_datasets_reads_the_folder(file, tmp_path):
 
 
 def test_the_number_of_processes_does_not_show(file, tmp_path):
-    one = prepare(_source(file), tmp_path / "one")
-    two = prepare(_source(file), tmp_path / "two", processes=2)
+    one = prepare(source_of(file), tmp_path / "one")
+    two = prepare(source_of(file), tmp_path / "two", processes=2)
     assert one.stamp == two.stamp
-    assert _content(tmp_path / "one") == _content(tmp_path / "two")
+    assert content_of(tmp_path / "one") == content_of(tmp_path / "two")
 
 
 def test_done_work_is_left_as_it_is(file, tmp_path):
-    first = prepare(_source(file), tmp_path / "out")
+    first = prepare(source_of(file), tmp_path / "out")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    assert prepare(_source(file), tmp_path / "out", processes=2) == first
+    assert prepare(source_of(file), tmp_path / "out", processes=2) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == times
     (tmp_path / "images").mkdir()
-    moved = prepare(_source(file), tmp_path / "out", image_root=tmp_path / "images")
+    moved = prepare(source_of(file), tmp_path / "out", image_root=tmp_path / "images")
     assert moved.image_root == tmp_path / "images"
     assert all(path.stat().st_mtime_ns == times[path] for path in moved.shards)
     assert moved.stamp == first.stamp
 
 
 def test_other_files_or_settings_are_prepared_anew(file, tmp_path):
-    first = prepare(_source(file), tmp_path / "out")
+    first = prepare(source_of(file), tmp_path / "out")
     named = prepare(LlavaSource(str(file), "other"), tmp_path / "out")
     assert named.stamp != first.stamp
     file.write_text(json.dumps([row("new")]))
@@ -104,130 +87,24 @@ def test_folders_of_others_are_never_replaced(file, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("x")
     with pytest.raises(ValueError, match="mine exists but is no prepared data set"):
-        prepare(_source(file), tmp_path / "mine")
+        prepare(source_of(file), tmp_path / "mine")
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial/thesis.txt").write_text("x")
     with pytest.raises(ValueError, match=r"out\.partial was not written by a preparation"):
-        prepare(_source(file), tmp_path / "out")
+        prepare(source_of(file), tmp_path / "out")
     assert (tmp_path / "mine/thesis.txt").exists()
     assert (tmp_path / "out.partial/thesis.txt").exists()
 
 
 def test_a_file_that_is_cut_off_leaves_nothing_behind(file, tmp_path):
-    prepare(_source(file), tmp_path / "out")
-    before = _content(tmp_path / "out")
+    prepare(source_of(file), tmp_path / "out")
+    before = content_of(tmp_path / "out")
     file.write_text(file.read_text()[:-200])
     for processes in (1, 2):
         with pytest.raises(ValueError, match=r"a\.json:\d+: the array is cut off"):
-            prepare(_source(file), tmp_path / "out", processes=processes)
+            prepare(source_of(file), tmp_path / "out", processes=processes)
         assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out"}
-    assert _content(tmp_path / "out") == before
-
-
-@dataclass(frozen=True)
-class _StopsAt(LlavaSource):
-    """Dies in the piece that begins at ``offset``, as a power cut would."""
-
-    offset: int = 0
-
-    def read(self, piece):
-        if piece.start == self.offset:
-            raise KeyboardInterrupt
-        yield from super().read(piece)
-
-
-def test_a_stopped_preparation_goes_on(file, tmp_path, monkeypatch):
-    whole = prepare(_source(file), tmp_path / "whole")
-    cut = list(_source(file).pieces())
-    with pytest.raises(KeyboardInterrupt):
-        prepare(_StopsAt(str(file), "set", cut[5].start), tmp_path / "out")
-    with pytest.raises(ValueError, match="its preparation was stopped: run it again"):
-        load(tmp_path / "out")
-    kept = sorted((tmp_path / "out.partial/pieces").glob("*.arrow"))
-    assert [path.name for path in kept] == [f"{i:05d}.arrow" for i in range(5)]
-    read = []
-    honest = LlavaSource.read
-    monkeypatch.setattr(LlavaSource, "read", lambda s, p: read.append(p) or honest(s, p))
-    # One finished piece was damaged in between: it alone is done again.
-    kept[2].write_bytes(kept[2].read_bytes()[:-10])
-    assert prepare(_source(file), tmp_path / "out").stamp == whole.stamp
-    assert read == [cut[2], *cut[5:]]
-    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("moment", range(12))
-def test_a_stop_while_the_folder_is_put_together(file, tmp_path, monkeypatch, moment):
-    expected = prepare(_source(file), tmp_path / "whole").stamp
-    prepare(LlavaSource(str(file), "old"), tmp_path / "out")
-    calls = []
-
-    def stops(real):
-        def call(*arguments, **keywords):
-            calls.append(real)
-            if len(calls) == 3 * moment + 10:
-                raise KeyboardInterrupt
-            return real(*arguments, **keywords)
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for name in ("replace", "rename"):
-            patched.setattr(os, name, stops(getattr(os, name)))
-        try:
-            prepare(_source(file), tmp_path / "out")
-        except KeyboardInterrupt:
-            pass
-        else:
-            assert moment >= 10, "the stop came too late to test anything"
-    assert prepare(_source(file), tmp_path / "out").stamp == expected
-    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out", "whole"}
-
-
-_SCRIPT = """
-import sys
-from llava_mole.data.prepare import prepare
-from llava_mole.data.sources import jsonstream
-from llava_mole.data.sources.llava import LlavaSource
-if __name__ == "__main__":
-    jsonstream.PIECE_ITEMS = 20
-    prepare(LlavaSource(sys.argv[1], "set"), sys.argv[2], processes=int(sys.argv[3]))
-"""
-
-
-def test_kill_and_restart_gives_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonstream, "PIECE_ITEMS", 20)
-    path = write_jsonl(tmp_path / "a.jsonl", [row(f"r{i}", answer="A" * 200) for i in range(5000)])
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    for processes in (1, 2):
-        output = tmp_path / f"out{processes}"
-        command = [sys.executable, tmp_path / "script.py", path, output, str(processes)]
-        child = subprocess.Popen(command)
-        pieces = tmp_path / f"out{processes}.partial/pieces"
-        while not (pieces / "00010.json").exists():
-            assert child.poll() is None
-            time.sleep(0.002)
-        family = psutil.Process(child.pid).children(recursive=True)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        assert not output.exists()
-        assert len(list(pieces.glob("*.json"))) < 250
-        # Its workers end with it, or they would go on writing.
-        assert psutil.wait_procs(family, timeout=10)[1] == []
-        prepare(_source(path), output, processes=3 - processes)
-    whole = prepare(_source(path), tmp_path / "whole")
-    assert len(whole.shards) == 250
-    for processes in (1, 2):
-        assert _content(tmp_path / f"out{processes}") == _content(whole.folder)
-
-
-def test_two_at_once_do_the_work_once(file, tmp_path):
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    command = [sys.executable, tmp_path / "script.py", file, tmp_path / "out", "1"]
-    children = [subprocess.Popen(command) for _ in range(3)]
-    assert [child.wait() for child in children] == [0, 0, 0]
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out", "script.py"}
-    assert load(tmp_path / "out").records == 51
+    assert content_of(tmp_path / "out") == before
 
 
 @dataclass(frozen=True)
@@ -270,19 +147,19 @@ def test_records_that_carry_their_images(tmp_path):
 
 def test_lengths_of_an_encoder(file, tmp_path, tokenizer):
     encoder = Encoder(tokenizer, VicunaLike(), 4, 10**6)
-    plain = prepare(_source(file), tmp_path / "plain")
+    plain = prepare(source_of(file), tmp_path / "plain")
     assert (plain.lengths, plain.rows()["length"][:]) == (None, [None] * 51)
-    counted = prepare(_source(file), tmp_path / "counted", encoder=encoder, processes=2)
+    counted = prepare(source_of(file), tmp_path / "counted", encoder=encoder, processes=2)
     assert counted.lengths == encoder.fingerprint
     records = [record("<image>\nWhat?", f"A {i}") for i in range(60) if i % 7]
     assert counted.rows()["length"][:] == [len(encoder(r).input_ids) for r in records]
     assert counted.stamp != plain.stamp
-    again = prepare(_source(file), tmp_path / "plain", encoder=encoder)
+    again = prepare(source_of(file), tmp_path / "plain", encoder=encoder)
     assert again.stamp == counted.stamp
 
 
 def test_a_damaged_folder_is_named(file, tmp_path):
-    prepared = prepare(_source(file), tmp_path / "out")
+    prepared = prepare(source_of(file), tmp_path / "out")
     content = prepared.shards[3].read_bytes()
     prepared.shards[3].write_bytes(content[:-1])
     with pytest.raises(ValueError, match=r"data-00003-of-00009\.arrow has .* copy the folder"):
@@ -302,6 +179,6 @@ def test_a_full_disk_is_seen_before_it_is_full(file, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": file.stat().st_size - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match="GiB are free; make room"):
-        prepare(_source(file), tmp_path / "out")
+        prepare(source_of(file), tmp_path / "out")
     usage.free += 1
-    assert prepare(_source(file), tmp_path / "out").records == 51
+    assert prepare(source_of(file), tmp_path / "out").records == 51

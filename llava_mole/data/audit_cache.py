@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 # More bad images than this are not worth looking at one by one: the audit is made anew.
 _MAX_SECOND_LOOKS = 10_000
+# What reading a file that is cut off, or is none of ours, ends in.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 class AuditCache:
@@ -79,7 +81,7 @@ class AuditCache:
                 continue
             try:
                 found, made = _read(stem, records)
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except _UNREADABLE as error:
                 logger.warning("%s.npz: unreadable (%s); the audit is made anew", stem, error)
                 continue
             if not self._still_bad(records, found, check_images):
@@ -106,7 +108,7 @@ class AuditCache:
         return self.folder / digest[:32]
 
     def _still_bad(self, records: RecordSet, found: SetAudit, check_images: str) -> bool:
-        """Whether every image that was bad is so for the same reason."""
+        """Whether every image that was bad still is, and in the same way."""
         mask = np.ones(found.rows, dtype=bool)
         mask[found.keep] = False
         rows = np.flatnonzero(mask).tolist()
@@ -114,10 +116,11 @@ class AuditCache:
             return False
         look = Look(records, None, check_images)
         reasons = found.problems[len(found.problems) - len(rows) :]
+        was = ((row, kind_of(problem.reason)) for row, problem in zip(rows, reasons, strict=True))
         return all(
-            look.reason(row) == problem.reason
-            for row, problem in zip(rows, reasons, strict=True)
-            if kind_of(problem.reason).of_image
+            (reason := look.reason(row)) is not None and kind_of(reason) is kind
+            for row, kind in was
+            if kind.of_image
         )
 
 

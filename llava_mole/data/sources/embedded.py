@@ -10,6 +10,18 @@ from llava_mole.data.images import MAX_BYTES
 _SIGNATURES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL
 )
+# The same in base64, as far as whole characters go.
+_BEGINNINGS = (
+    "/9j/",
+    "_9j_",
+    "iVBORw0KGgo",
+    "R0lGODdh",
+    "R0lGODlh",
+    "Qk",
+    "SUkqA",
+    "TU0AK",
+    "UklGR",
+)
 _DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,3};base64,", re.IGNORECASE)
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -35,20 +47,32 @@ def decode(text: str) -> bytes:
     # Before anything is copied: white space aside, four characters are three bytes.
     if len(text) - start > 2 * MAX_BYTES:
         raise ValueError(f"{len(text):,} characters of base64; at most {MAX_BYTES >> 20} MiB")
-    compact = "".join(text[start:].split()).translate(_URL_SAFE)
-    if not compact:
-        raise ValueError("empty")
-    try:
+    data = _plain(text[start:] if start else text)
+    if data is None:
+        compact = "".join(text[start:].split()).translate(_URL_SAFE)
+        if not compact:
+            raise ValueError("empty")
         if len(compact) % 4:
-            raise ValueError(f"{len(compact):,} characters, no multiple of 4: cut off")
-        data = base64.b64decode(compact, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"not base64 ({error})") from None
+            raise ValueError(f"not base64 ({len(compact):,} characters, no multiple of 4: cut off)")
+        try:
+            data = base64.b64decode(compact, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"not base64 ({error})") from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data):,} bytes; at most {MAX_BYTES >> 20} MiB")
     if not _SIGNATURES.match(data):
         raise ValueError("base64, but not of a JPEG, PNG, WebP, GIF, BMP or TIFF")
     return data
+
+
+def _plain(text: str) -> bytes | None:
+    """What base64 without anything to tolerate holds, which nearly all is; else None."""
+    if not text or len(text) % 4:
+        return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
 
 
 def looks_embedded(text: str) -> bool:
@@ -59,6 +83,8 @@ def looks_embedded(text: str) -> bool:
     """
     if text[:5].lower() == "data:":
         return True
+    if not text[:64].lstrip().startswith(_BEGINNINGS):
+        return False
     # 16 characters hold the longest signature; a path nearly always has a dot among the first few.
     head = "".join(text[:64].split())[:16].translate(_URL_SAFE)
     if len(head) < 16:

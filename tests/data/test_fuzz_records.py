@@ -138,17 +138,16 @@ def test_an_array(tmp_path, monkeypatch, small_pieces):
         monkeypatch.setattr(jsonstream, "PIECE_ITEMS", 7)
     chooser = random.Random(2)
     path = tmp_path / "rows.json"
-    text, contents = b"\n[", {}
+    parts, contents, line = [b"\n["], {}, 2
     for content in rows(count(500), 200 + small_pieces):
-        text += b"," if contents else b""
-        text += chooser.choice((b"", b"\n", b" \n\n\t", b" "))
-        line = text.count(b"\n") + 1
+        space = chooser.choice((b"", b"\n", b" \n\n\t", b" "))
         # Several on one line would share a key.
-        if line in contents:
-            text, line = text + b"\n", line + 1
+        if line in contents and b"\n" not in space:
+            space = b"\n"
+        line += space.count(b"\n")
+        parts += [b"," if contents else b"", space, content]
         contents[line] = content
-        text += content
-    path.write_bytes(text + b"\n]\n")
+    path.write_bytes(b"".join(parts) + b"\n]\n")
     kinds = compare(read(LlavaSource(str(path), "set")), contents, path)
     print(json.dumps(dict(kinds.most_common()), indent=1))
 

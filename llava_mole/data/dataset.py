@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from llava_mole.data.arrow import Problem, RecordSet
+from llava_mole.data.arrow import RecordSet
 from llava_mole.data.collate import Sample
 from llava_mole.data.encode import IGNORE_INDEX, Encoded, Encoder
 from llava_mole.data.features import FeatureCache
 from llava_mole.data.images import ImageError, load_image
-from llava_mole.data.records import BadRecord, Record
+from llava_mole.data.records import BadRecord, Problem, Record
 
 Pixels = Callable[[Image.Image], torch.Tensor]
 
@@ -49,9 +49,10 @@ class RecordDataset(torch.utils.data.Dataset):
     def marking(self, token_id: int) -> "RecordDataset":
         """The same samples, but one that can't be read is marked instead of raised.
 
-        It keeps its place as a sequence of the one token ``token_id`` without image or target, from
-        which nothing is learnt, and says under ``problem`` what is wrong. No other sample takes its
-        place: batches would depend on when a file went bad.
+        It keeps its place as a sequence of the one token ``token_id`` without image or target, so
+        that no answer is learnt from it (in a MoLE's balance loss it is one sequence as any other),
+        and says under ``problem`` what is wrong. No other sample takes its place: batches would
+        depend on when a file went bad.
         """
         marking = copy.copy(self)
         marking._stand_in = token_id

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from llava_mole.data.arrow import Problem
-from llava_mole.data.records import BadRecord
+from llava_mole.data.problems import line_of
+from llava_mole.data.records import BadRecord, Problem
 
 # The share of unreadable samples is taken of at least this many, so that the first one of a run
 # is not half of all it has seen.
@@ -58,7 +58,8 @@ class BadSamples:
             dist.all_gather_object(everywhere, list(problems))
         found = [problem for own in everywhere for problem in own]
         if found and (not dist.is_initialized() or dist.get_rank() == 0):
-            self._list(found)
+            for problem in add_to_report(self.report, found):
+                logger.warning("unreadable: %s", problem)
         if found and self.on_bad_record == "fail":
             first = found[0]
             raise BadRecord(
@@ -91,19 +92,31 @@ class BadSamples:
                 "last checkpoint."
             )
 
-    def _list(self, problems: Sequence[Problem]) -> None:
-        """Appends those that the report does not have yet."""
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.report, "a+", encoding="utf-8") as file:
-            file.seek(0)
-            known = {_place(json.loads(line)) for line in file}
-            for problem in problems:
-                values = dataclasses.asdict(problem)
-                if _place(values) not in known:
-                    known.add(_place(values))
-                    logger.warning("unreadable: %s", problem)
-                    file.write(json.dumps(values) + "\n")
+
+def read_report(report: Path) -> list[Problem]:
+    """What ``report`` lists; nothing where there is none."""
+    if not report.exists():
+        return []
+    names = [field.name for field in dataclasses.fields(Problem)]
+    with open(report, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return [Problem(**{name: line[name] for name in names}) for line in lines]
 
 
-def _place(values: dict) -> tuple:
-    return tuple(values[key] for key in ("dataset", "file", "line", "id"))
+def add_to_report(report: Path, problems: Sequence[Problem]) -> list[Problem]:
+    """Appends those of ``problems`` whose record ``report`` does not list yet; returns them."""
+    listed = {_place(problem) for problem in read_report(report)}
+    added = []
+    for problem in problems:
+        if _place(problem) not in listed:
+            listed.add(_place(problem))
+            added.append(problem)
+    if added:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with open(report, "a", encoding="utf-8") as file:
+            file.writelines(map(line_of, added))
+    return added
+
+
+def _place(problem: Problem) -> tuple[str, str, int, str]:
+    return problem.dataset, problem.file, problem.line, problem.id

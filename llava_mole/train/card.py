@@ -27,6 +27,7 @@ Load it in Python:
 | `metrics.jsonl` | one line a logging step: losses, rates, speed, routing per data set |
 | {weights} | what was trained; the frozen base is not here but where `config.yaml` names it |
 | `processor_config.json`, `tokenizer*.json`, `chat_template.jinja` | the processor |
+| `order.json` | the records that were left out when the run began |
 | `checkpoint-N/` | complete states to resume from |
 """
 _METHODS = {

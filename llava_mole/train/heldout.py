@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import Dataset
 
-from llava_mole.data.arrow import Problem
 from llava_mole.data.collate import model_inputs
+from llava_mole.data.records import Problem
 from llava_mole.train.loss import IGNORE_INDEX, summed_cross_entropy
 
 

@@ -11,16 +11,17 @@ import torch.distributed as dist
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from llava_mole.data.build import open_data
+from llava_mole.data.build import OpenData, open_data
 from llava_mole.data.collate import PackedCollator, PaddedCollator
+from llava_mole.data.encode import Encoder
 from llava_mole.data.pixels import ProcessorPixels
 from llava_mole.data.sampler import EpochSampler
 from llava_mole.model.build import build_model
 from llava_mole.model.processor import build_processor
-from llava_mole.train import rundir
+from llava_mole.train import order, rundir
 from llava_mole.train.adapter import attach
 from llava_mole.train.arguments import training_arguments
-from llava_mole.train.bad_samples import BadSamples
+from llava_mole.train.bad_samples import BadSamples, add_to_report, read_report
 from llava_mole.train.batches import (
     GlobalBatches,
     RankSteps,
@@ -72,10 +73,7 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     checkpoint = _on_rank_0_first(lambda: _start(config, resume))
 
     encoder = encoder_for(config.model, processor, config.data.overlong)
-    report = folder / BAD_RECORDS
-    data = _on_rank_0_first(
-        lambda: open_data(config.data.drawn(), encoder, config.seed, report=report, progress=True)
-    )
+    data = _on_rank_0_first(lambda: _open(config, encoder, resuming=checkpoint is not None))
     layout = layout_of(config, arguments.world_size)
     refuse_samples_longer_than_a_row(data, layout)
     if arguments.process_index == 0:
@@ -104,7 +102,9 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         settings=config.train,
         batch_sampler=GlobalBatches(EpochSampler(data.mixture, config.train.global_batch_size)),
         datasets=data.names,
-        bad_samples=BadSamples(report, config.data.on_bad_record, config.data.max_bad_fraction),
+        bad_samples=BadSamples(
+            folder / BAD_RECORDS, config.data.on_bad_record, config.data.max_bad_fraction
+        ),
         heldout={name: samples.marking(pad) for name, samples in heldout.items()},
         evaluate=evaluate,
         callbacks=[MetricsFile(folder), EvaluateEvery(config.train.eval_steps)],
@@ -132,6 +132,20 @@ def _start(config: RunConfig, resume: str) -> Path | None:
     if checkpoint is not None:
         logger.warning("going on from %s", checkpoint)
     return checkpoint
+
+
+def _open(config: RunConfig, encoder: Encoder, resuming: bool) -> OpenData:
+    """The run's data; a resumed run's in the order that it began with."""
+    folder = Path(config.output_dir)
+    report = folder / BAD_RECORDS
+    met = read_report(report) if resuming else []
+    data = open_data(config.data.drawn(), encoder, config.seed, report=report, progress=True)
+    # The audit wrote the report anew.
+    add_to_report(report, met)
+    if resuming:
+        return order.hold(folder, data, encoder)
+    order.note(folder, data)
+    return data
 
 
 def _on_rank_0_first(action):

@@ -6,8 +6,7 @@ import shutil
 import pytest
 import torch
 
-from llava_mole.data.arrow import Problem
-from llava_mole.data.records import BadRecord
+from llava_mole.data.records import BadRecord, Problem
 from llava_mole.train.bad_samples import BadSamples
 from llava_mole.train.trainer import TrainingStopped
 from tests.train.conftest import largest_difference, weights
@@ -106,6 +105,27 @@ def test_resumed_it_lists_nothing_twice_and_counts_on(runs, skipped):
     assert (resumed / "bad_records.jsonl").read_text() == report
     progress = json.loads((resumed / "checkpoint-7" / "progress.json").read_text())
     assert progress["unreadable"] == 3
+
+
+def test_gone_before_resuming_the_order_stays_the_same(runs, skipped):
+    """The audit finds the missing file now, and would permute what is left."""
+    values = skipping(runs, "gone_later", save_steps=4, save_total_limit=None)
+    resumed = runs.folder / "gone_later"
+    resumed.mkdir()
+    shutil.copytree(skipped / "checkpoint-4", resumed / "checkpoint-4")
+    shutil.copy(skipped / "order.json", resumed)
+    (runs.folder / "gone_later_data" / "images" / "squares-4.png").unlink()
+    values["data"]["cache_dir"] = str(runs.folder / "gone_later_cache")
+    runs.run(values)
+    first, second = weights(resumed), weights(skipped)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert sorted(item["id"] for item in listed(resumed)) == ["mixed-7", "squares-4"]
+    (resumed / "finished.json").unlink()
+    shutil.rmtree(resumed / "checkpoint-7")
+    path = runs.folder / "gone_later_data" / "mixed.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
+    with pytest.raises(ValueError, match="'mixed' has 15 records and had 16"):
+        runs.run(values)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

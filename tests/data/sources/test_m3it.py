@@ -1,4 +1,5 @@
 import collections
+import hashlib
 import pickle
 
 import pytest
@@ -115,6 +116,15 @@ def test_the_instruction_depends_on_seed_data_set_and_line_alone(folder):
     assert instructions([r for half in halves for r in source.read(half)]) == everything
     others = {tuple(instructions(read(folder, seed=seed))) for seed in range(6)}
     assert len(others) > 1
+
+
+def test_the_instruction_is_the_same_in_every_process(folder):
+    """By SHA-256 of seed, data set and line: never by Python's own hash, which is salted."""
+    known = ["Go on with the dialog.", "Answer in the dialog."]
+    for line, record in enumerate(read(folder, datasets=("visual-dialog",), seed=3), start=1):
+        digest = hashlib.sha256(f"3/visual-dialog/{line}/instruction 0".encode()).digest()
+        expected = known[int.from_bytes(digest[:8], "big") % 2]
+        assert record.turns[0].content.split("\n")[1] == expected
 
 
 def test_the_rephrased_edition_is_read_only_by_its_name(folder):

@@ -4,14 +4,14 @@ llava-mole data prepare sharegpt4v-pretrain --source playground/data/sharegpt4v 
     --output playground/data/prepared/sharegpt4v-pretrain
 
 # two groups of M3IT without one of their data sets; its images go into the output
-llava-mole data prepare m3it --source playground/data/M3IT --output playground/data/prepared/m3it \\
+llava-mole data prepare m3it --source playground/data/m3it --output playground/data/prepared/m3it \\
     --groups vqa,reasoning --exclude clevr
 
 # UReader and PathVQA (raw folder or the hub's parquet) with token lengths for a run's model,
 # so that the run need not count them
-llava-mole data prepare ureader --source playground/data/ureader-instruction-1.0 \\
+llava-mole data prepare ureader --source playground/data/ureader --split train+val \\
     --output playground/data/prepared/ureader --config configs/finetune_mole.yaml
-llava-mole data prepare pathvqa --source playground/data/pvqa \\
+llava-mole data prepare pathvqa --source playground/data/pathvqa \\
     --output playground/data/prepared/pathvqa --config configs/finetune_mole.yaml
 
 # any LLaVA JSON or JSONL

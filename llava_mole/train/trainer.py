@@ -1,24 +1,23 @@
 """`MoleTrainer`: HF's Trainer with a token-normalised loss, parts, and checkpoints that are whole.
 
-HF's loop is used as it is; overridden are the data loader, the step over micro-batches, the loss,
-the optimizer's groups and, in `saving.py`, what a checkpoint is. Everything that decides an update
+HF's loop is used as it is; overridden are the data loader, the loss, the optimizer's groups, in
+`accumulate.py` the step and in `saving.py` what a checkpoint is. Everything that decides an update
 is a sum over the global batch, so the result does not depend on how that batch is cut into ranks
 and micro-steps.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from llava_mole.data.collate import PaddedCollator, model_inputs
+from llava_mole.train.accumulate import AccumulatingTrainer
 from llava_mole.train.bad_samples import BadSamples
 from llava_mole.train.batches import GlobalBatches, StepCollator, TrainLoader, next_step
 from llava_mole.train.config import TrainConfig
@@ -34,7 +33,7 @@ from llava_mole.tuner import MoleLayer, balance_loss_of, reset_balance_counts, r
 Evaluate = Callable[[nn.Module, Any, int], dict[str, float]]
 
 
-class MoleTrainer(CheckpointingTrainer):
+class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
     """Trains a LLaVA's projector, with or without a MoLE or LoRA adapter.
 
     Its ``train_dataset`` is a `RankSteps`; a micro-batch is what the ``data_collator``, one of
@@ -100,7 +99,7 @@ class MoleTrainer(CheckpointingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The micro-batches of one optimizer step, as one batch of HF's loop, and their counts."""
-        assert num_batches == 1, "HF must not accumulate: training_step does"
+        assert num_batches == 1, "HF must not accumulate: AccumulatingTrainer does"
         micro_batches = next_step(epoch_iterator)
         total, work = count_step(micro_batches, device)
         step = self.state.global_step + 1
@@ -127,35 +126,6 @@ class MoleTrainer(CheckpointingTrainer):
         if self.is_mole:
             reset_balance_counts(self.model)
         return [micro_batches], total
-
-    # ---- the step ----
-
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        """Forward and backward of each micro-batch; gradients are reduced with the last one.
-
-        Args:
-            model: as wrapped for training.
-            inputs: the micro-batches of the step, as many on every rank.
-            num_items_in_batch: the `GlobalBatch`.
-
-        Returns:
-            The step's loss, detached.
-        """
-        *before, last = inputs
-        loss = torch.zeros((), device=self.args.device)
-        for micro_batch in before:
-            # DeepSpeed reads this as "no accumulation boundary".
-            self.accelerator.gradient_state._set_sync_gradients(False)
-            with self._without_reduction(model):
-                loss += super().training_step(model, micro_batch, num_items_in_batch)
-        self.accelerator.gradient_state._set_sync_gradients(True)
-        return loss + super().training_step(model, last, num_items_in_batch)
-
-    def _without_reduction(self, model) -> contextlib.AbstractContextManager:
-        """DDP's or FSDP's ``no_sync``. ZeRO shards gradients and so reduces at each backward."""
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
-            return contextlib.nullcontext()
-        return self.accelerator.no_sync(model)
 
     # ---- loss ----
 

@@ -9,6 +9,7 @@ import numpy as np
 from llava_mole.analysis.data_stats import Columns
 
 _BINS = 60
+_NARROWEST = 3
 _MANY = 4
 _GREYS = ("#d9d9d9", "#4c78a8", "#72a0c8", "#a3c4de", "#cfe1ef")
 
@@ -79,7 +80,9 @@ def _lengths(axis, data: Sequence[Columns], colours, max_length: int | None) -> 
     low = max(1, min(int(item.lengths.min()) for item in data))
     high = max(int(item.lengths.max()) for item in data)
     high = max(high, low + 1)
-    edges = np.geomspace(low, high + 1, _BINS + 1)
+    # No bin narrower than a few tokens: whole numbers would fall into some and miss others.
+    bins = np.log((high + 1) / low) / np.log1p(_NARROWEST / low)
+    edges = np.unique(np.geomspace(low, high + 1, int(np.clip(bins, 1, _BINS)) + 1).round())
     for item in data:
         counts, _ = np.histogram(item.lengths, edges)
         share = 100 * counts / len(item.lengths)

@@ -1,10 +1,13 @@
 """Statistics in columns against counting record by record."""
 
 import collections
+import dataclasses
 import statistics
 import xml.etree.ElementTree
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -50,6 +53,15 @@ def test_counts_by_source_are_the_records(records):
         assert item.images_per_sample == expected
         assert item.lengths == {}
     assert found[data_stats.ALL].bad == 1
+
+
+def test_sources_are_told_apart_across_the_shards_of_a_table(records):
+    table = pa.table(records.rows.data.table)
+    shards = pa.concat_tables([table.slice(3), table.slice(0, 3)])
+    rows = datasets.Dataset(datasets.table.InMemoryTable(shards))
+    data = data_stats.columns(dataclasses.replace(records, rows=rows))
+    expected = [record.source for record in records.records()]
+    assert [data.sources[code] for code in data.source] == expected[3:] + expected[:3]
 
 
 def test_only_the_rows_that_an_audit_kept_count(records):

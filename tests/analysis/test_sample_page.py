@@ -148,3 +148,7 @@ def test_thumbnails_are_half_blocks_of_the_pixels():
     cell = "\x1b[38;2;{0}m\x1b[48;2;{0}m▀"
     assert lines[0] == cell.format("0;0;0") * 4 + "\x1b[0m"
     assert lines[1] == cell.format("255;128;0") * 4 + "\x1b[0m"
+    # The upper pixel is the foreground of the upper half block, the lower one the background.
+    striped = np.array([[[1, 2, 3]], [[4, 5, 6]]], dtype=np.uint8).repeat(2, axis=1)
+    cell = "\x1b[38;2;1;2;3m\x1b[48;2;4;5;6m▀"
+    assert sample_text.thumbnail(striped, columns=2) == [cell * 2 + "\x1b[0m"]

@@ -87,7 +87,7 @@ def test_images_are_decoded_by_both(tmp_path):
         assert 20 < pixels.std() < 90
         assert np.abs(np.diff(pixels, axis=0)).mean() < 0.5 * pixels.std()
     result = images_step(str(tmp_path), paths, rounds=2)
-    assert result["ours"] > 5
+    assert 5 < result["ours"] < 3000
     assert result["ratio"] == pytest.approx(result["pil"] / result["ours"], rel=0.5)
 
 

@@ -142,7 +142,7 @@ def test_batched_lengths_of_odd_spans(spans):
 
 
 @pytest.mark.parametrize(
-    "other", ["x<", "red</", "</s></s>", "a</s>b", "</s>.", "s>", "/s>!", "</", "<image>"]
+    "other", ["x</s>", "x<", "red</", "</s></s>", "a</s>b", "</s>.", "s>", "/s>!", "</", "<image>"]
 )
 def test_batched_lengths_beside_a_token_that_covers_the_end(other):
     for flags in ({"special": True}, {"special": False}, {"lstrip": True}, {"rstrip": True}):
@@ -150,10 +150,11 @@ def test_batched_lengths_beside_a_token_that_covers_the_end(other):
         tokenizer.add_tokens([AddedToken(other, normalized=False, **flags)])
         for end in ("</s>", other):
             for before in ("red", "x", "a", "red ", "<", ""):
-                spans = [("Q", False), (before, True), (end, True), ("b", False)]
-                encoder = Encoder(tokenizer, GivenSpans(*spans), P, 10**9)
-                turns = record("Q", "A")
-                assert _batched(encoder, [turns]) == [_alone(encoder, turns)], (flags, before, end)
+                for asked, answered in ((before, ""), ("", before)):
+                    spans = [("Q" + asked, False), (answered + end, True), ("b", False)]
+                    encoder = Encoder(tokenizer, GivenSpans(*spans), P, 10**9)
+                    turns = record("Q", "A")
+                    assert _batched(encoder, [turns]) == [_alone(encoder, turns)], (flags, spans)
 
 
 def test_most_lengths_need_no_second_look(monkeypatch):
@@ -165,10 +166,17 @@ def test_most_lengths_need_no_second_look(monkeypatch):
     assert encoder.lengths(records) == expected
 
 
+def test_a_target_inside_a_token_of_the_prompt_is_none():
+    encoder = Encoder(sentencepiece_like(False), GivenSpans(("A USER", False), (":", True)), P, 99)
+    (found,) = encoder.lengths([record("Q", "A")])
+    assert isinstance(found, BadRecord)
+
+
 def test_truncation_that_was_saved_with_a_tokenizer_has_no_part():
     tokenizer = tiny.tiny_tokenizer()
     encoder = Encoder(tokenizer, VicunaLike(), P, 100)
-    turns = record("<image>Q", "A" * 50)
+    # Of text alone: cut short, it would still look whole.
+    turns = record("Q", "A" * 50)
     before, digest = encoder.lengths([turns]), encoder.fingerprint
     tokenizer.backend_tokenizer.enable_truncation(5)
     tokenizer.backend_tokenizer.enable_padding(length=500)

@@ -13,7 +13,9 @@ Two rules hold in every template:
   Training and generation read it alike, as both texts come from here.
 """
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -273,10 +275,17 @@ def _breaks(special: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(breaks)
 
 
-def _replace(text: str, replacements: Iterable[tuple[str, str]]) -> str:
-    for old, new in replacements:
-        text = text.replace(old, new)
+def _replace(text: str, replacements: tuple[tuple[str, str], ...]) -> str:
+    # Some tokenizers have hundreds of special strings, and hardly any text has one.
+    if _any_old(replacements).search(text):
+        for old, new in replacements:
+            text = text.replace(old, new)
     return text
+
+
+@functools.lru_cache(maxsize=32)
+def _any_old(replacements: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    return re.compile("|".join(sorted({re.escape(old) for old, _ in replacements})))
 
 
 def _merge(pieces: Iterable[Span]) -> list[Span]:

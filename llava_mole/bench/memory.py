@@ -1,4 +1,4 @@
-"""A function in a fresh process, and the memory that it and its own processes took at their peak.
+"""A function in a fresh process, and what memory and CPU it and its own processes took.
 
 Memory is the sum of PSS (proportional set size): pages that several processes share count once, so
 the sum is what the tree takes from the machine. Pages of files that are mapped count too, though
@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,17 +20,19 @@ _EVERY = 0.2
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak memory of a tree of processes, in bytes.
+    """Peak memory of a tree of processes in bytes, and their CPU time.
 
     Attributes:
         total: largest sum of PSS (of RSS where the kernel gives no PSS).
         anonymous: largest sum without pages of mapped files; None where it is not known.
         kind: ``PSS`` or ``RSS``.
+        cpu: CPU seconds of all processes, as last seen of each.
     """
 
     total: int
     anonymous: int | None
     kind: str
+    cpu: float
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Peak]:
@@ -75,17 +77,22 @@ class _Watch:
     def __init__(self, root: int) -> None:
         self._root, self._stopped = root, threading.Event()
         self._total, self._anonymous, self._kind = 0, None, "PSS"
+        # By process: workers of a fork server are nobody's waited-for children, so the kernel's
+        # sum over children leaves them out.
+        self._cpu: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> Peak:
         self._stopped.set()
         self._thread.join()
-        return Peak(self._total, self._anonymous, self._kind)
+        return Peak(self._total, self._anonymous, self._kind, sum(self._cpu.values()))
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            total, anonymous, kind = tree_memory(self._root)
+            tree = _tree(self._root)
+            self._cpu |= tree
+            total, anonymous, kind = tree_memory(tree)
             if total > self._total:
                 self._total, self._kind = total, kind
             if anonymous is not None:
@@ -94,10 +101,10 @@ class _Watch:
             time.sleep(_EVERY)
 
 
-def tree_memory(root: int) -> tuple[int, int | None, str]:
-    """Bytes of a process and its descendants now: all, without file pages, and which measure."""
+def tree_memory(tree: Iterable[int]) -> tuple[int, int | None, str]:
+    """Bytes of processes now: all, without pages of files, and which measure."""
     total, anonymous, kind = 0, 0, "PSS"
-    for pid in _tree(root):
+    for pid in tree:
         # A process may end while it is looked at.
         try:
             fields = _fields(Path(f"/proc/{pid}/smaps_rollup").read_text())
@@ -121,9 +128,10 @@ def _fields(text: str) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
 
 
-def _tree(root: int) -> list[int]:
-    """``root`` and all its descendants."""
+def _tree(root: int) -> dict[int, float]:
+    """``root`` and all its descendants, with the CPU seconds of each."""
     children: dict[int, list[int]] = {}
+    seconds: dict[int, float] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -131,10 +139,11 @@ def _tree(root: int) -> list[int]:
             except OSError:
                 continue
             # The name in parentheses may hold anything, spaces included.
-            parent = int(stat.rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry))
-    tree, new = [], [root]
+            fields = stat.rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(entry))
+            seconds[int(entry)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    tree, new = {}, [root]
     while new:
-        tree += new
+        tree |= {pid: seconds[pid] for pid in new if pid in seconds}
         new = [child for parent in new for child in children.get(parent, [])]
     return tree

@@ -3,8 +3,6 @@
 Every step takes and returns plain values. Importing is not part of any time; it is given apart.
 """
 
-import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,14 @@ def prepare_step(
         model: ``model:`` section whose lengths are counted, or None.
 
     Returns:
-        ``seconds`` on the clock, ``cpu`` seconds of this and all its processes, ``records``.
+        ``seconds`` on the clock, ``records``, and ``cpu_before``: CPU seconds of this process when
+        it began, which are imports.
     """
     from llava_mole.data.prepare import prepare
     from llava_mole.data.sources.llava import LlavaSource
 
     encoder = None if model is None else encoder_of(model)
-    started, cpu = time.perf_counter(), _cpu()
+    started, cpu = time.perf_counter(), time.process_time()
     records = 0
     for name, file in files.items():
         made = prepare(
@@ -42,7 +41,7 @@ def prepare_step(
         records += made.records
     return {
         "seconds": time.perf_counter() - started,
-        "cpu": _cpu() - cpu,
+        "cpu_before": cpu,
         "records": records,
     }
 
@@ -179,10 +178,3 @@ def encoder_of(model: dict[str, Any]):
 
     section = ModelConfig(**model)
     return encoder_for(section, build_processor(section))
-
-
-def _cpu() -> float:
-    """CPU seconds of this process and of those of its children that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    own = os.times()
-    return own.user + own.system + children.ru_utime + children.ru_stime

@@ -49,12 +49,12 @@ def test_in_order_is_dealt_as_accelerate_does():
 
 def test_grouping_keeps_modalities_and_lengths_together():
     lengths, images = papers_mixture(64)
-    images[:16], lengths[:16] = 0, np.arange(16) + 50
+    images[:16], lengths[:16] = 0, np.maximum(lengths[16:32], 1)  # as long as those with images
     grouped = Layout(2, 4, group_by_modality_length=True)(lengths, images)
     for row in itertools.chain(*grouped):
         assert len({bool(images[i]) for i in row}) == 1
     plain = efficiency(Layout(2, 4), 64, lengths, images)
-    assert efficiency(Layout(2, 4, True), 64, lengths, images).useful_tokens > 0.9
+    assert efficiency(Layout(2, 4, True), 64, lengths, images).useful_tokens > 0.8
     assert plain.useful_tokens < 0.75
 
 
@@ -105,6 +105,12 @@ def test_ranks_are_even_in_each_micro_step_and_in_all():
     assert tokens.shape[1] > 1
     assert (tokens.max(0) / tokens.mean(0)).max() < 1.05
     assert tokens.sum(1).max() / tokens.sum(1).mean() < 1.01
+
+
+def test_who_got_the_larger_row_gets_a_smaller_one():
+    lengths = [60, 50, 40, 30]
+    rows = Layout(2, packing_length=60)(lengths, [0] * 4)
+    assert rows == [[[0], [3]], [[1], [2]]]
 
 
 def test_images_decide_between_rows_of_equal_length():

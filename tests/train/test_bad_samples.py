@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llava_mole.data.records import BadRecord, Problem
-from llava_mole.train.bad_samples import BadSamples
+from llava_mole.train.bad_samples import BadSamples, add_to_report
 from llava_mole.train.trainer import TrainingStopped
 from tests.train.conftest import largest_difference, weights
 from tests.train.ranks import launch, write_config
@@ -29,8 +29,15 @@ def values_with_damage(runs, name, damaged, stage="finetune", **train):
 
 def skipping(runs, name, **train):
     """One image of each data set; an epoch shows the second one twice."""
-    values = values_with_damage(runs, name, ["squares-4.png", "mixed-7.png"], **train)
-    values["data"] |= {"on_bad_record": "skip", "max_bad_fraction": 0.1}
+    damaged = ["squares-4.png", "mixed-7.png"]
+    values = values_with_damage(runs, name, damaged, eval_steps=7, **train)
+    held = {"name": "held", "path": values["data"]["domains"]["general"]["datasets"][0]["path"]}
+    values["data"] |= {
+        "on_bad_record": "skip",
+        "max_bad_fraction": 0.1,
+        # Of two samples the second of two ranks gets none.
+        "eval": {"datasets": [held], "max_samples": 2},
+    }
     return values
 
 
@@ -41,6 +48,12 @@ CLOSE = 1e-5
 
 def listed(run):
     return [json.loads(line) for line in (run / "bad_records.jsonl").open()]
+
+
+def held_out_loss(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    (loss,) = [line["eval/held/loss"] for line in lines if "eval/held/loss" in line]
+    return loss
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,7 @@ def test_the_run_goes_on_and_lists_each_once(skipped):
     # Counted as often as they were due; their places in the batches stay theirs.
     progress = json.loads((skipped / "checkpoint-7" / "progress.json").read_text())
     assert progress["unreadable"] == 3
-    assert progress["samples_seen"] == {"squares": 24, "mixed": 32}
+    assert progress["samples_seen"] == {"squares": 24, "mixed": 32, "held": 0}
     assert all(tensor.isfinite().all() for tensor in weights(skipped).values())
 
 
@@ -80,6 +93,7 @@ def test_two_ranks_do_the_same(runs, skipped):
     done = launch(write_config(runs.folder, values), 2)
     assert done.returncode == 0, done.stderr[-6000:]
     run = runs.folder / "skipped_on_two_ranks"
+    assert held_out_loss(run) == pytest.approx(held_out_loss(skipped), abs=1e-4)
     assert largest_difference(weights(run), weights(skipped)) <= CLOSE
     assert listed_without_place(run) == listed_without_place(skipped)
 
@@ -114,12 +128,16 @@ def test_gone_before_resuming_the_order_stays_the_same(runs, skipped):
     resumed.mkdir()
     shutil.copytree(skipped / "checkpoint-4", resumed / "checkpoint-4")
     shutil.copy(skipped / "order.json", resumed)
+    # Met before the checkpoint, in another epoch say: the audit knows nothing of it.
+    met = Problem("mixed", "mixed.json", 1, "mixed-99", "gone")
+    add_to_report(resumed / "bad_records.jsonl", [met])
     (runs.folder / "gone_later_data" / "images" / "squares-4.png").unlink()
     values["data"]["cache_dir"] = str(runs.folder / "gone_later_cache")
     runs.run(values)
     first, second = weights(resumed), weights(skipped)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert sorted(item["id"] for item in listed(resumed)) == ["mixed-7", "squares-4"]
+    names = ["mixed-7", "mixed-99", "squares-4", "squares-4"]  # the last one is held out as well
+    assert sorted(item["id"] for item in listed(resumed)) == names
     (resumed / "finished.json").unlink()
     shutil.rmtree(resumed / "checkpoint-7")
     path = runs.folder / "gone_later_data" / "mixed.json"

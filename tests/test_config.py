@@ -83,8 +83,8 @@ def test_missing_file_and_bases_of_bases(tmp_path):
     (tmp_path / "rows").mkdir()
     path = write(tmp_path / "rows", "c.yaml", "base: ../b.yaml\nnote: c\n")
     assert config.load(Run, path) == Run(Optimizer(2, "constant"), note="c")
+    write(tmp_path, "b.yaml", "base: a.yaml\ntrain: {learning_rate: fast}\n")
     with pytest.raises(config.ConfigError, match=r"b\.yaml:2: train.learning_rate"):
-        write(tmp_path, "b.yaml", "base: a.yaml\ntrain: {learning_rate: fast}\n")
         config.load(Run, path)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from llava_mole.data.arrow import RecordSet
-from llava_mole.data.encode import Encoder
+from llava_mole.data.prepared.recordset import RecordSet
 from llava_mole.data.records import BadRecord
+from llava_mole.data.tokens.encode import Encoder
 
 ALL = "(all)"
 _QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from llava_mole.data.arrow import Problem, RecordSet
-from llava_mole.data.encode import IGNORE_INDEX, Encoded, Encoder, image_token_id
-from llava_mole.data.images import ImageError, inspect, load_image
-from llava_mole.data.pixels import ProcessorPixels
+from llava_mole.data.images.pixels import ProcessorPixels
+from llava_mole.data.images.read import ImageError, inspect, load_image
+from llava_mole.data.prepared.recordset import Problem, RecordSet
 from llava_mole.data.records import BadRecord, Record
 from llava_mole.data.sources.jsonstream import Broken, items, pieces
+from llava_mole.data.tokens.encode import IGNORE_INDEX, Encoded, Encoder, image_token_id
 
 # The length limit of a second look at a record that does not fit.
 _ANY_LENGTH = 2**31

@@ -34,8 +34,8 @@ def images_step(folder: str, paths: Sequence[str], rounds: int = 9) -> dict[str,
     import torch
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-    from llava_mole.data.images import decode
-    from llava_mole.data.pixels import ProcessorPixels
+    from llava_mole.data.images.pixels import ProcessorPixels
+    from llava_mole.data.images.read import decode
     from llava_mole.model.processor import pil_image_processor
 
     torch.set_num_threads(1)

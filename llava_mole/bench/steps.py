@@ -25,7 +25,7 @@ def prepare_step(
         ``seconds`` on the clock, ``records``, and ``cpu_before``: CPU seconds of this process when
         it began, which are imports.
     """
-    from llava_mole.data.prepare import prepare
+    from llava_mole.data.prepared.prepare import prepare
     from llava_mole.data.sources.llava import LlavaSource
 
     encoder = None if model is None else encoder_of(model)
@@ -135,7 +135,7 @@ def open_step(
 
     from llava_mole.data.build import open_data
     from llava_mole.data.collate import PackedCollator
-    from llava_mole.data.pixels import ProcessorPixels
+    from llava_mole.data.images.pixels import ProcessorPixels
     from llava_mole.data.sampler import EpochSampler
     from llava_mole.model.config import ModelConfig
     from llava_mole.model.processor import build_processor

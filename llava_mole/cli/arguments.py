@@ -10,8 +10,8 @@ def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) 
     Raises:
         ValueError: a pair that is not one, a name given twice, a missing file, or bad records.
     """
-    from llava_mole.data.arrow import open_dataset
     from llava_mole.data.config import DatasetConfig
+    from llava_mole.data.prepared.recordset import open_dataset
 
     opened = {}
     for pair in pairs:

@@ -168,7 +168,7 @@ class Chat:
 
 def _open_image(path: str) -> Any:
     """The image at a path the user typed, within the limits set for training images."""
-    from llava_mole.data.images import load_image
+    from llava_mole.data.images.read import load_image
 
     # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
     location = os.path.realpath(os.path.expanduser(path))

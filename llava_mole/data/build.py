@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llava_mole.data.arrow import RecordSet, open_dataset
-from llava_mole.data.audit import Audit, audit, enforce
+from llava_mole.data.audit.audit import Audit, audit, enforce
 from llava_mole.data.config import DataConfig
 from llava_mole.data.dataset import MixtureDataset, Pixels, RecordDataset
-from llava_mole.data.encode import Encoder
-from llava_mole.data.features import FeatureCache
+from llava_mole.data.images.features import FeatureCache
 from llava_mole.data.mixture import Mixture, Part
+from llava_mole.data.prepared.recordset import RecordSet, open_dataset
+from llava_mole.data.tokens.encode import Encoder
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any, TypedDict
 
 import torch
 
-from llava_mole.data.encode import IGNORE_INDEX, Encoded
 from llava_mole.data.records import Problem
+from llava_mole.data.tokens.encode import IGNORE_INDEX, Encoded
 
 # What of a micro-batch is the loss's and the trainer's business, not the model's.
 _ASIDE = ("targets", "dataset_ids", "num_sequences", "problems")

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from llava_mole.data.arrow import RecordSet
 from llava_mole.data.collate import Sample
-from llava_mole.data.encode import IGNORE_INDEX, Encoded, Encoder
-from llava_mole.data.features import FeatureCache
-from llava_mole.data.images import ImageError, load_image
+from llava_mole.data.images.features import FeatureCache
+from llava_mole.data.images.read import ImageError, load_image
+from llava_mole.data.prepared.recordset import RecordSet
 from llava_mole.data.records import BadRecord, Problem, Record
+from llava_mole.data.tokens.encode import IGNORE_INDEX, Encoded, Encoder
 
 Pixels = Callable[[Image.Image], torch.Tensor]
 

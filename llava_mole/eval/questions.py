@@ -4,7 +4,7 @@ import os
 
 from PIL import Image
 
-from llava_mole.data.images import load_image
+from llava_mole.data.images.read import load_image
 from llava_mole.data.records import IMAGE_TOKEN, Record, Turn
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from llava_mole.data.problems import line_of
+from llava_mole.data.audit.problems import line_of
 from llava_mole.data.records import BadRecord, Problem
 
 # The share of unreadable samples is taken of at least this many, so that the first one of a run
@@ -63,8 +63,8 @@ class BadSamples:
         if found and self.on_bad_record == "fail":
             first = found[0]
             raise BadRecord(
-                f"{first.reason} (it could be read before training began; with on_bad_record: "
-                "skip such a sample is passed over)",
+                f"{first.reason} (it could be read before training began; give it back, or set "
+                "on_bad_record: skip, and start the same command again)",
                 first.file,
                 first.line,
                 first.id,

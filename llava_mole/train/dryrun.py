@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import nn
 
-from llava_mole.data.arrow import open_dataset
 from llava_mole.data.mixture import Mixture, Part
+from llava_mole.data.prepared.recordset import open_dataset
 from llava_mole.model.build import build_model
 from llava_mole.model.freeze import count_parameters, table
 from llava_mole.train.adapter import attach

@@ -6,7 +6,7 @@ writes down are the lengths another one means.
 
 from typing import Any
 
-from llava_mole.data.encode import Encoder, count_image_tokens
+from llava_mole.data.tokens.encode import Encoder, count_image_tokens
 from llava_mole.model.config import ModelConfig
 from llava_mole.model.templates import template_for
 

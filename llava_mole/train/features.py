@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from llava_mole.data.build import OpenData
-from llava_mole.data.features import FeatureCache, build_feature_cache, distinct_images
-from llava_mole.data.pixels import ProcessorPixels
+from llava_mole.data.images.features import FeatureCache, build_feature_cache, distinct_images
+from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.model.open_clip_tower import OpenClipVisionModel
 from llava_mole.train.config import RunConfig
 from llava_mole.train.zero_gradient import find_module

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from llava_mole.data.audit.set_audit import SetAudit
 from llava_mole.data.build import OpenData
-from llava_mole.data.encode import Encoder
 from llava_mole.data.mixture import Mixture
 from llava_mole.data.records import BadRecord
-from llava_mole.data.set_audit import SetAudit
+from llava_mole.data.tokens.encode import Encoder
 
 ORDER = "order.json"
 

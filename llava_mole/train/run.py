@@ -13,9 +13,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from llava_mole.data.build import OpenData, open_data
 from llava_mole.data.collate import PackedCollator, PaddedCollator
-from llava_mole.data.encode import Encoder
-from llava_mole.data.pixels import ProcessorPixels
+from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.data.sampler import EpochSampler
+from llava_mole.data.tokens.encode import Encoder
 from llava_mole.model.build import build_model
 from llava_mole.model.processor import build_processor
 from llava_mole.train import order, rundir

@@ -36,6 +36,7 @@ FREE = {
     "data.group_by_modality_length",
     "data.packing",
     "data.packing_length",
+    "data.on_bad_record",
     "data.max_bad_fraction",
     "train.per_device_train_batch_size",
     "train.gradient_checkpointing",

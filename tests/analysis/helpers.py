@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from llava_mole.data.arrow import open_dataset
 from llava_mole.data.config import DatasetConfig
-from llava_mole.data.encode import Encoder
+from llava_mole.data.prepared.recordset import open_dataset
+from llava_mole.data.tokens.encode import Encoder
 from llava_mole.model.templates import template_for
 from tests import tiny
 from tests.data.helpers import row, write_images, write_jsonl

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from llava_mole.analysis import data_plot, data_stats
-from llava_mole.data.encode import IGNORE_INDEX
+from llava_mole.data.tokens.encode import IGNORE_INDEX
 from tests.analysis import helpers
 
 

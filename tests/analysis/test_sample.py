@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from llava_mole.analysis import sample
-from llava_mole.data.encode import IGNORE_INDEX
+from llava_mole.data.tokens.encode import IGNORE_INDEX
 from tests import tiny
 from tests.analysis import helpers
 from tests.data.helpers import expand2square

@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 
 from llava_mole.cli.main import main
-from llava_mole.data.prepare import prepare
+from llava_mole.data.prepared.prepare import prepare
 from llava_mole.data.sources.llava import LlavaSource
 from tests.analysis import helpers
 

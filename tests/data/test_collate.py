@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from llava_mole.data.collate import PackedCollator, PaddedCollator, model_inputs
-from llava_mole.data.encode import Encoded, encode
-from llava_mole.data.pixels import ProcessorPixels
+from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.data.records import Problem
+from llava_mole.data.tokens.encode import Encoded, encode
 from tests import tiny
 from tests.data.helpers import VicunaLike, record
 

@@ -6,12 +6,12 @@ import torch
 from llava_mole.data.build import open_data
 from llava_mole.data.collate import PaddedCollator
 from llava_mole.data.config import DataConfig, DatasetConfig, DomainConfig
-from llava_mole.data.encode import Encoder
-from llava_mole.data.features import FeatureCache, build_feature_cache, distinct_images
-from llava_mole.data.images import ImageError, load_image
-from llava_mole.data.pixels import ProcessorPixels
+from llava_mole.data.images.features import FeatureCache, build_feature_cache, distinct_images
+from llava_mole.data.images.pixels import ProcessorPixels
+from llava_mole.data.images.read import ImageError, load_image
 from llava_mole.data.records import BadRecord
 from llava_mole.data.sampler import EpochSampler
+from llava_mole.data.tokens.encode import Encoder
 from tests import tiny
 from tests.data.helpers import VicunaLike, row, write_images, write_jsonl
 

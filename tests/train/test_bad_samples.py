@@ -154,6 +154,20 @@ def test_fail_stops_with_the_record(runs, workers):
         runs.run(values)
 
 
+def test_a_run_that_failed_goes_on_under_skip(runs, skipped):
+    values = skipping(runs, "failed_then_skipped", save_steps=1)
+    values["data"]["on_bad_record"] = "fail"
+    with pytest.raises(BadRecord):
+        runs.run(values)
+    values["data"]["on_bad_record"] = "skip"
+    run = runs.run(values)
+    first, second = weights(run), weights(skipped)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+    assert steps[0] == 1
+    assert len(steps) == len(set(steps)) + 2, "the held-out set and the summary are of step 7"
+
+
 def test_fail_stops_all_ranks(runs):
     values = values_with_damage(
         runs, "failed_on_two", ["squares-4.png"], per_device_train_batch_size=2

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from llava_mole.data.encode import IGNORE_INDEX
+from llava_mole.data.tokens.encode import IGNORE_INDEX
 from llava_mole.train import counts, loss
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llava_mole.config import from_dict
-from llava_mole.data.prepare import prepare
+from llava_mole.data.prepared.prepare import prepare
 from llava_mole.data.sources.llava import LlavaSource
 from llava_mole.model.processor import build_processor
 from llava_mole.train.config import RunConfig

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from llava_mole.data.encode import IGNORE_INDEX
+from llava_mole.data.tokens.encode import IGNORE_INDEX
 from llava_mole.train.batches import Step
 from llava_mole.train.trainer import MoleTrainer, TrainingStopped
 from llava_mole.train.zero_gradient import find_module

@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Looks at every record; 1 if there are more bad ones than are borne."""
     _refuse_contradictions(arguments)
-    from llava_mole.data.audit import audit
-    from llava_mole.data.report import text, write_json
+    from llava_mole.data.audit.audit import audit
+    from llava_mole.data.audit.report import text, write_json
 
     sets, encoder, cache_dir = _of_config(arguments) if arguments.config else _of_file(arguments)
     for records in sets:
@@ -132,8 +132,8 @@ def _verdict(result, arguments: argparse.Namespace) -> int:
 
 def _of_file(arguments: argparse.Namespace):
     """The open file or folder, an encoder if lengths are wanted, and the cache folder."""
-    from llava_mole.data.arrow import open_dataset
     from llava_mole.data.config import DatasetConfig
+    from llava_mole.data.prepared.recordset import open_dataset
 
     name = os.path.basename(os.path.normpath(arguments.file))
     config = DatasetConfig(name=name, path=arguments.file, image_root=arguments.image_root)

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Lists the catalogue, or downloads and unpacks one set of it."""
-    from llava_mole.data.catalogue import CATALOGUE, entry
+    from llava_mole.data.hub.catalogue import CATALOGUE, entry
 
     if arguments.name is None:
         for name in CATALOGUE:
@@ -47,9 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _download(arguments: argparse.Namespace, chosen) -> int:
-    from llava_mole.data.catalogue import bytes_text
-    from llava_mole.data.download import Unreachable, download, look_up, missing_bytes
-    from llava_mole.data.unpack import unpack
+    from llava_mole.data.hub.catalogue import bytes_text
+    from llava_mole.data.hub.download import Unreachable, download, look_up, missing_bytes
+    from llava_mole.data.hub.unpack import unpack
 
     folder = Path(arguments.output) / chosen.folder
     patterns = tuple(part.strip() for part in (arguments.only or "").split(",") if part.strip())
@@ -81,7 +81,7 @@ def _download(arguments: argparse.Namespace, chosen) -> int:
 
 
 def _described(name: str, chosen) -> list[str]:
-    from llava_mole.data.catalogue import bytes_text
+    from llava_mole.data.hub.catalogue import bytes_text
 
     more = f" (besides {len(chosen.by_hand)} to fetch by hand)" if chosen.by_hand else ""
     return [

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"data prepare {arguments.name}: --source must say where the files are")
     if arguments.processes is not None and arguments.processes < 1:
         raise ValueError(f"--processes is {arguments.processes}; it must be at least 1")
-    from llava_mole.data.prepare import prepare
+    from llava_mole.data.prepared.prepare import prepare
 
     options = {name: getattr(arguments, name) for name in OPTIONS}
     for name in LISTS:
@@ -126,7 +126,7 @@ def _cores() -> int:
 
 def _summarise(prepared) -> None:
     """Prints what is in the folder, and the problems by kind with how to look at them."""
-    from llava_mole.data.problems import kind_of
+    from llava_mole.data.audit.problems import kind_of
 
     print(
         f"{prepared.records:,} records of {prepared.name} in {prepared.folder}, "

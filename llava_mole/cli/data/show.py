@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Shows the sample; 1 if it can't be trained on."""
     from llava_mole.analysis import sample, sample_page, sample_text
     from llava_mole.config import load
-    from llava_mole.data.arrow import Problem
+    from llava_mole.data.prepared.recordset import Problem
     from llava_mole.model.processor import build_processor
     from llava_mole.train.config import RunConfig
     from llava_mole.train.encoder import encoder_for
@@ -80,8 +80,8 @@ def _open(arguments: argparse.Namespace, config: Any):
     Raises:
         ValueError: both or neither of FILE and --dataset, or no such data set.
     """
-    from llava_mole.data.arrow import open_dataset
     from llava_mole.data.config import DatasetConfig
+    from llava_mole.data.prepared.recordset import open_dataset
 
     cache_dir = arguments.cache_dir or config.data.cache_dir
     if arguments.file:

@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_file(arguments: argparse.Namespace) -> int:
     from llava_mole.analysis import data_stats
-    from llava_mole.data.arrow import open_dataset
     from llava_mole.data.config import DatasetConfig
+    from llava_mole.data.prepared.recordset import open_dataset
 
     config = DatasetConfig(arguments.file, arguments.file, arguments.image_root)
     columns = [data_stats.columns(open_dataset(config, cache_dir=arguments.cache_dir))]

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 
-from llava_mole.data.images import MAX_BYTES
+from llava_mole.data.images.read import MAX_BYTES
 
 # What files of the six formats that images.py reads begin with.
 _SIGNATURES = re.compile(

@@ -1,7 +1,63 @@
-"""What several commands read in the same way: question sets, and the device."""
+"""What several commands read in the same way: run configs, data sets, question sets, the device."""
 
+import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+
+def add_data(parser: argparse.ArgumentParser, config_help: str, config_required: bool) -> None:
+    """Adds FILE, ``--image-root``, ``--config`` and ``--cache-dir``, see `run_config`."""
+    parser.add_argument("file", nargs="?", help="prepared folder, LLaVA JSON or JSONL")
+    parser.add_argument(
+        "--image-root",
+        metavar="DIR",
+        help="with FILE: folder of the images (default: the folder's own, or FILE's)",
+    )
+    parser.add_argument("--config", metavar="RUN.yaml", required=config_required, help=config_help)
+    parser.add_argument(
+        "--cache-dir", metavar="DIR", help="where conversions are kept (~/.cache/llava_mole)"
+    )
+
+
+def check_data(arguments: argparse.Namespace, command: str) -> None:
+    """Raises ValueError where FILE, ``--image-root`` and ``--config`` don't go together."""
+    if not arguments.file and not arguments.config:
+        raise ValueError(f"{command}: give a FILE, --config RUN.yaml, or both")
+    if arguments.image_root and not arguments.file:
+        raise ValueError(f"{command}: --image-root goes with a FILE; the config has its own")
+
+
+def run_config(arguments: argparse.Namespace):
+    """The run config that ``--config`` names; with FILE, of that data set instead of its own."""
+    from llava_mole.config import load
+    from llava_mole.data.config import DomainConfig, EvalConfig
+    from llava_mole.train.config import RunConfig
+
+    config = load(RunConfig, arguments.config)
+    if arguments.cache_dir:
+        config.data.cache_dir = arguments.cache_dir
+    if arguments.file:
+        dataset = file_config(arguments)
+        config.data.domains = {dataset.name: DomainConfig(datasets=[dataset])}
+        config.data.eval = EvalConfig()
+    return config
+
+
+def file_config(arguments: argparse.Namespace):
+    """FILE and ``--image-root`` as a `DatasetConfig` that bears the file's name."""
+    from llava_mole.data.config import DatasetConfig
+
+    name = os.path.basename(os.path.normpath(arguments.file))
+    return DatasetConfig(name, arguments.file, arguments.image_root)
+
+
+def encoder_of(config):
+    """The `Encoder` of a run config."""
+    from llava_mole.model.processor import build_processor
+    from llava_mole.train.encoder import encoder_for
+
+    return encoder_for(config.model, build_processor(config.model), config.data.overlong)
 
 
 def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) -> dict:

@@ -124,11 +124,12 @@ def test_a_prepared_folder(file, options, tmp_path, capsys):
 def test_a_run_config_with_lengths_saves_the_run_its_look(config, capsys, monkeypatch):
     assert _run("--config", config) == 0
     assert "tokens min" in capsys.readouterr().out
+    from llava_mole.cli.arguments import encoder_of
     from llava_mole.config import load
     from llava_mole.train.config import RunConfig
 
     run = load(RunConfig, config)
-    encoder = check._encoder(run)
+    encoder = encoder_of(run)
     monkeypatch.setattr("llava_mole.data.audit.audit._look_at_all", None)
     assert len(open_data(run.data.drawn(), encoder, seed=0).audit.keep[0]) == 10
 
@@ -136,7 +137,7 @@ def test_a_run_config_with_lengths_saves_the_run_its_look(config, capsys, monkey
 def test_lengths_of_a_config_for_one_file(file, config, options, capsys):
     write_jsonl(file, [row("long", "0.png", answer="A" * 400), row("short", "0.png")])
     assert _run(file, *options) == 0
-    assert _run(file, "--lengths-of", config, *options) == 1
+    assert _run(file, "--config", config, *options) == 1
     assert "1 x too_long: raise model_max_length" in capsys.readouterr().out
     assert _run("--config", config, "--no-lengths") == 0
 
@@ -144,10 +145,8 @@ def test_lengths_of_a_config_for_one_file(file, config, options, capsys):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "either a FILE or --config"),
-        (["a.json", "--config", "x.yaml"], "either a FILE or --config"),
+        ([], "give a FILE, --config RUN.yaml, or both"),
         (["--config", "x.yaml", "--image-root", "x"], "--image-root goes with a FILE"),
-        (["--config", "x.yaml", "--lengths-of", "x.yaml"], "--lengths-of goes with a FILE"),
         (["a.json", "--no-lengths"], "--no-lengths goes with --config"),
         (["a.json", "--max-bad-fraction", "2"], r"must be in \[0, 1\]"),
         (["nowhere.jsonl"], "nowhere.jsonl is not a file"),

@@ -4,10 +4,10 @@ llava-mole data check playground/data/prepared/ureader
 llava-mole data check train.jsonl --image-root images --decode --report bad.jsonl
 
 # every record that a run would train on, with its length in tokens; the run starts at once after
-llava-mole data check --config configs/sft.yaml
+llava-mole data check --config configs/finetune_mole.yaml
 
 # one file, with its lengths as the model of a run counts them
-llava-mole data check train.jsonl --lengths-of configs/sft.yaml
+llava-mole data check train.jsonl --config configs/finetune_mole.yaml
 
 # in a script: up to 1 % bad records are borne, as by a run with on_bad_record: skip
 llava-mole data check train.jsonl --on-bad-record skip --max-bad-fraction 0.01 --json check.json
@@ -24,19 +24,21 @@ exit status:
 import argparse
 import os
 
+from llava_mole.cli.arguments import (
+    add_data,
+    check_data,
+    encoder_of,
+    file_config,
+    run_config,
+)
+
 HELP = "look at every record and list the bad ones"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``check``."""
-    parser.add_argument("file", nargs="?", help="prepared folder, LLaVA JSON or JSONL")
-    parser.add_argument("--config", help="check all data sets of this run config instead")
-    parser.add_argument(
-        "--image-root",
-        help="with FILE: folder of the images (default: the folder's own, or FILE's)",
-    )
-    parser.add_argument(
-        "--lengths-of", metavar="CONFIG", help="with FILE: count tokens with this run's model"
+    add_data(
+        parser, "run config: its model's token lengths, and without FILE all its data sets", False
     )
     parser.add_argument(
         "--no-lengths", action="store_true", help="with --config: don't tokenise (much faster)"
@@ -56,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.02,
         help="with skip: largest bearable share of a data set's records (default: 0.02)",
     )
-    parser.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
     parser.add_argument(
         "--num-workers", type=int, default=os.cpu_count(), help="processes (default: one a core)"
     )
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.data.audit.audit import audit
     from llava_mole.data.audit.report import text, write_json
 
-    sets, encoder, cache_dir = _of_config(arguments) if arguments.config else _of_file(arguments)
+    sets, encoder, cache_dir = _open(arguments)
     for records in sets:
         if not len(records) and not records.problems:
             raise ValueError(f"data set {records.name!r}: no records in it; correct its path")
@@ -96,17 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
-    if bool(arguments.file) == bool(arguments.config):
-        raise ValueError("data check: give either a FILE or --config CONFIG")
-    for option, needs in (
-        ("image_root", "file"),
-        ("lengths_of", "file"),
-        ("no_lengths", "config"),
-    ):
-        if getattr(arguments, option) and not getattr(arguments, needs):
-            name = option.replace("_", "-")
-            other = "a FILE; the config has its own" if needs == "file" else "--config"
-            raise ValueError(f"data check: --{name} goes with {other}")
+    check_data(arguments, "data check")
+    if arguments.no_lengths and not arguments.config:
+        raise ValueError("data check: --no-lengths goes with --config")
     if not 0 <= arguments.max_bad_fraction <= 1:
         raise ValueError("data check: --max-bad-fraction must be in [0, 1]")
 
@@ -130,39 +123,16 @@ def _verdict(result, arguments: argparse.Namespace) -> int:
     return 0 if borne else 1
 
 
-def _of_file(arguments: argparse.Namespace):
-    """The open file or folder, an encoder if lengths are wanted, and the cache folder."""
-    from llava_mole.data.config import DatasetConfig
-    from llava_mole.data.prepared.recordset import open_dataset
+def _open(arguments: argparse.Namespace):
+    """The open data sets, an encoder where lengths are wanted, and the cache folder."""
+    if not arguments.config:
+        from llava_mole.data.prepared.recordset import open_dataset
 
-    name = os.path.basename(os.path.normpath(arguments.file))
-    config = DatasetConfig(name=name, path=arguments.file, image_root=arguments.image_root)
-    sets = [open_dataset(config, cache_dir=arguments.cache_dir)]
-    encoder = _encoder(_load(arguments.lengths_of)) if arguments.lengths_of else None
-    return sets, encoder, arguments.cache_dir
-
-
-def _of_config(arguments: argparse.Namespace):
-    """The open data sets of a run config, an encoder unless none is wanted, the cache folder."""
+        opened = open_dataset(file_config(arguments), cache_dir=arguments.cache_dir)
+        return [opened], None, arguments.cache_dir
     from llava_mole.data.build import open_sets
 
-    config = _load(arguments.config)
-    if arguments.cache_dir:
-        config.data.cache_dir = arguments.cache_dir
+    config = run_config(arguments)
     training, heldout = open_sets(config.data.drawn())
-    encoder = None if arguments.no_lengths else _encoder(config)
+    encoder = None if arguments.no_lengths else encoder_of(config)
     return [*training, *heldout], encoder, config.data.cache_dir
-
-
-def _load(path: str):
-    from llava_mole.config import load
-    from llava_mole.train.config import RunConfig
-
-    return load(RunConfig, path)
-
-
-def _encoder(config):
-    from llava_mole.model.processor import build_processor
-    from llava_mole.train.encoder import encoder_for
-
-    return encoder_for(config.model, build_processor(config.model), config.data.overlong)

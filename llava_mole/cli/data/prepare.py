@@ -27,6 +27,7 @@ is left as it is. OUTPUT then stands in a run config as  path: OUTPUT
 import argparse
 import os
 
+from llava_mole.cli.arguments import encoder_of
 from llava_mole.data.sources import SOURCES, open_source
 
 HELP = "make a published data set ready for training"
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         source,
         arguments.output,
         image_root=arguments.image_root,
-        encoder=_encoder(arguments.config) if arguments.config else None,
+        encoder=_encoder(arguments.config),
         processes=arguments.processes or min(8, _cores()),
         progress=True,
     )
@@ -108,14 +109,13 @@ def _quickstart(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _encoder(path: str):
+def _encoder(path: str | None):
+    if path is None:
+        return None
     from llava_mole.config import load
-    from llava_mole.model.processor import build_processor
     from llava_mole.train.config import RunConfig
-    from llava_mole.train.encoder import encoder_for
 
-    config = load(RunConfig, path)
-    return encoder_for(config.model, build_processor(config.model))
+    return encoder_of(load(RunConfig, path))
 
 
 def _cores() -> int:

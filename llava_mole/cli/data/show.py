@@ -14,17 +14,15 @@ import shutil
 import sys
 from typing import Any
 
+from llava_mole.cli.arguments import add_data, check_data, run_config
+
 HELP = "show one sample as the model sees it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``show``."""
-    parser.add_argument("file", nargs="?", help="LLaVA JSON or JSONL, or a prepared folder")
-    parser.add_argument(
-        "--config", required=True, help="run config whose tokenizer, template and image size count"
-    )
+    add_data(parser, "run config whose tokenizer, template and image size count", True)
     parser.add_argument("--dataset", help="without FILE: which data set of the config")
-    parser.add_argument("--image-root", help="with FILE: folder of the images")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--index", type=int, help="the record at this position, from 0 (default)")
     which.add_argument("--id", help="the first record of this id")
@@ -39,21 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: on a terminal, unless NO_COLOR is set",
     )
-    parser.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Shows the sample; 1 if it can't be trained on."""
     from llava_mole.analysis import sample, sample_page, sample_text
-    from llava_mole.config import load
     from llava_mole.data.prepared.recordset import Problem
     from llava_mole.model.processor import build_processor
-    from llava_mole.train.config import RunConfig
     from llava_mole.train.encoder import encoder_for
 
     if arguments.seed is not None and not arguments.random:
         raise ValueError("data show: --seed goes with --random")
-    config = load(RunConfig, arguments.config)
+    check_data(arguments, "data show")
+    config = run_config(arguments)
     records = _open(arguments, config)
     found = _find(records, arguments)
     if isinstance(found, Problem):
@@ -75,22 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace, config: Any):
-    """The data set that is meant.
+    """The data set that is meant: FILE, which is then the config's only one, or ``--dataset``.
 
     Raises:
         ValueError: both or neither of FILE and --dataset, or no such data set.
     """
-    from llava_mole.data.config import DatasetConfig
     from llava_mole.data.prepared.recordset import open_dataset
 
-    cache_dir = arguments.cache_dir or config.data.cache_dir
-    if arguments.file:
-        if arguments.dataset:
-            raise ValueError("data show: give a FILE or --dataset NAME, not both")
-        dataset = DatasetConfig(arguments.file, arguments.file, arguments.image_root)
-        return open_dataset(dataset, cache_dir=cache_dir)
-    if arguments.image_root:
-        raise ValueError("data show: --image-root goes with a FILE; the config has its own")
+    if arguments.file and arguments.dataset:
+        raise ValueError("data show: give a FILE or --dataset NAME, not both")
     known = {
         dataset.name: dataset
         for group in (*config.data.domains.values(), config.data.eval)
@@ -102,7 +91,7 @@ def _open(arguments: argparse.Namespace, config: Any):
         raise ValueError(
             f"data show: {given}; give a FILE, or --dataset with one of {', '.join(known) or '-'}"
         )
-    return open_dataset(known[name], cache_dir=cache_dir)
+    return open_dataset(known[name], cache_dir=config.data.cache_dir)
 
 
 def _find(records, arguments: argparse.Namespace):

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llava_mole.cli.arguments import add_data, check_data, encoder_of, file_config, run_config
+
 HELP = "count samples, images and tokens by data set and source"
 # Global batches whose layout is tried for --ranks.
 _BATCHES = 500
@@ -19,22 +21,18 @@ _BATCHES = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``stats``."""
-    parser.add_argument("file", nargs="?", help="LLaVA JSON or JSONL, or a prepared folder")
-    parser.add_argument("--image-root", help="with FILE: folder of the images")
-    parser.add_argument("--config", help="all data sets of this run config instead")
+    add_data(
+        parser, "run config: its model's token lengths, and without FILE its whole mixture", False
+    )
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the mixture to count")
     parser.add_argument("--ranks", type=int, help="with --config: how well W ranks would be used")
     parser.add_argument("--plot", metavar="FILE", help="draw it (.png, .svg or .pdf)")
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--cache-dir", help="where conversions are kept (~/.cache/llava_mole)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the figures, and writes what was asked for."""
-    if bool(arguments.file) == bool(arguments.config):
-        raise ValueError("data stats: give either a FILE or --config CONFIG")
-    if arguments.config and arguments.image_root:
-        raise ValueError("data stats: --image-root goes with a FILE; the config has its own")
+    check_data(arguments, "data stats")
     if arguments.ranks is not None and not arguments.config:
         raise ValueError("data stats: --ranks needs --config, whose batches it is about")
     if arguments.epochs < 1 or (arguments.ranks is not None and arguments.ranks < 1):
@@ -48,11 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_file(arguments: argparse.Namespace) -> int:
     from llava_mole.analysis import data_stats
-    from llava_mole.data.config import DatasetConfig
     from llava_mole.data.prepared.recordset import open_dataset
 
-    config = DatasetConfig(arguments.file, arguments.file, arguments.image_root)
-    columns = [data_stats.columns(open_dataset(config, cache_dir=arguments.cache_dir))]
+    opened = open_dataset(file_config(arguments), cache_dir=arguments.cache_dir)
+    columns = [data_stats.columns(opened)]
     statistics = data_stats.measure(columns[0])
     print(data_stats.table(statistics))
     if columns[0].lengths is None:
@@ -65,21 +62,12 @@ def _of_config(arguments: argparse.Namespace) -> int:
     import dataclasses
 
     from llava_mole.analysis import data_stats
-    from llava_mole.config import load
     from llava_mole.data.build import open_data
-    from llava_mole.model.processor import build_processor
-    from llava_mole.train.config import RunConfig
-    from llava_mole.train.encoder import encoder_for
 
-    config = load(RunConfig, arguments.config)
-    encoder = encoder_for(config.model, build_processor(config.model), config.data.overlong)
+    config = run_config(arguments)
+    encoder = encoder_of(config)
     # Bad records are counted here, not judged: 'check' and the run itself do that.
-    section = dataclasses.replace(
-        config.data,
-        on_bad_record="skip",
-        max_bad_fraction=1.0,
-        cache_dir=arguments.cache_dir or config.data.cache_dir,
-    )
+    section = dataclasses.replace(config.data.drawn(), on_bad_record="skip", max_bad_fraction=1.0)
     data = open_data(section, encoder, config.seed, progress=True)
     max_length = config.model.model_max_length
     columns = [

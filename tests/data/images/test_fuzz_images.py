@@ -1,7 +1,8 @@
 """Thousands of damaged images: each is an RGB image or an `ImageError`, soon, in little memory.
 
-``LLAVA_MOLE_FUZZ=10000 pytest tests/data/images/test_fuzz_images.py -s`` is the
-full run, and prints what became of them. It happens in a process of its own, so that a crash of a decoder is seen as one.
+``LLAVA_MOLE_FUZZ=10000 pytest tests/data/images/test_fuzz_images.py -s`` is the full run, and
+prints what became of them. It happens in a process of its own, so that a crash of a decoder is
+seen as one.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Thousands of damaged rows: each is a record that says what the row said, or named as bad.
 
-``LLAVA_MOLE_FUZZ=10000 pytest tests/data/sources/test_fuzz_records.py -s`` is the
-full run, and prints what became of them.
+``LLAVA_MOLE_FUZZ=10000 pytest tests/data/sources/test_fuzz_records.py -s`` is the full run, and
+prints what became of them.
 """
 
 import base64

@@ -81,8 +81,7 @@ def test_padding_of_the_runs_batches_is_counted(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "either a FILE or --config"),
-        (("a.jsonl", "--config", "b.yaml"), "either a FILE or --config"),
+        ((), "give a FILE, --config RUN.yaml, or both"),
         (("a.jsonl",), "a.jsonl"),
         (("a.jsonl", "--ranks", "2"), "--ranks needs --config"),
         (("--config", "{run}", "--ranks", "0"), ">= 1"),

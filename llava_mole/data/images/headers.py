@@ -63,6 +63,10 @@ class Metered:
         """Allows what decoding takes besides."""
         self._reads, self._size = MAX_READS, MAX_CONTENT
 
+    def __repr__(self) -> str:
+        # Pillow's errors quote it; an address would make every report of one file another.
+        return "(content)"
+
     def read(self, size: int = -1) -> bytes:
         """As a file's.
 

@@ -12,6 +12,7 @@ Two million rows stay a few numbers each: what is found is kept in arrays and fi
 import dataclasses
 import itertools
 import os
+import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ _BLOCK = 4000
 _SMALL_BLOCK = 250
 _COST, _COST_TOKENS, _COST_PIXELS = 5e-5, 5e-4, 1e-2
 _ALONE = 6.0
+# Blocks that a process looks at before it maps the tables anew.
+_REMAP = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +252,7 @@ class _Looks:
         self.bare = [dataclasses.replace(records, problems=()) for records in sets]
         self.encoder, self.check_images = encoder, check_images
         self.opened: dict[int, Look] = {}
+        self.blocks = 0
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "opened": {}}
@@ -256,6 +260,11 @@ class _Looks:
     def __call__(self, task: tuple[int, int, int]) -> Block:
         """The block of rows (index into sets, start, stop)."""
         index, start, stop = task
+        self.blocks += 1
+        if self.blocks % _REMAP == 0:
+            # What was read of a mapped file counts as this process's memory until it is unmapped.
+            self.opened.clear()
+            self.bare = pickle.loads(pickle.dumps(self.bare))
         if index not in self.opened:
             self.opened[index] = Look(self.bare[index], self.encoder, self.check_images)
         return self.opened[index](start, stop)

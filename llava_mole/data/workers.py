@@ -1,6 +1,7 @@
 """One function over many tasks in several processes, the results in order."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,30 +17,39 @@ Result = TypeVar("Result")
 
 
 def mapped(
-    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    processes: int,
+    parts: Iterable[object] = (),
 ) -> contextlib.closing[Iterator[Result]]:
     """What ``function`` gives for each of ``tasks``, in order; to be used with ``with``.
 
     Args:
         function: travels to each process once; tasks and results travel one by one.
         tasks: taken only a few ahead of the work.
-        processes: worker processes; with 0 or 1 the work is done here.
+        processes: worker processes; with 0 or 1, or a single task, the work is done here.
+        parts: objects within ``function`` whose modules take time and memory to import.
 
     Raises:
         ValueError: a process was killed.
     """
-    if processes <= 1:
+    tasks = iter(tasks)
+    first = list(itertools.islice(tasks, 2))
+    tasks = itertools.chain(first, tasks)
+    if processes <= 1 or len(first) < 2:
         return contextlib.closing(function(task) for task in tasks)
-    return contextlib.closing(_spread(function, tasks, processes))
+    return contextlib.closing(_spread(function, tasks, processes, parts))
 
 
-def _spread(function, tasks, processes: int) -> Iterator:
+def _spread(function, tasks, processes: int, parts) -> Iterator:
     # Never forked from this process, where torch, tokenizers and HTTP clients have threads by now.
     server = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         # Imported once, in the server that workers are forked from: they share that memory.
-        context.set_forkserver_preload([__name__, type(function).__module__])
+        context.set_forkserver_preload(
+            [__name__, *(type(part).__module__ for part in (function, *parts))]
+        )
     pool = ProcessPoolExecutor(processes, context, _start, (function,))
     ahead: deque[Any] = deque()
     try:
@@ -51,8 +61,8 @@ def _spread(function, tasks, processes: int) -> Iterator:
             yield ahead.popleft().result()
     except BrokenProcessPool:
         raise ValueError(
-            f"one of {processes} worker processes was killed, perhaps for lack of memory; start "
-            "again with fewer"
+            f"one of {processes} worker processes was killed, perhaps for lack of memory; give the "
+            "command again with fewer"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -228,6 +228,7 @@ def _look_at_all(
             _Looks(sets, encoder, check_images),
             itertools.chain(*tasks),
             num_workers if seconds > _ALONE else 1,
+            encoder.parts if encoder else (),
         ) as blocks,
         tqdm(
             total=sum(map(len, sets)), desc="checking records", unit="rec", disable=not progress

@@ -27,8 +27,9 @@ from llava_mole.data.prepared.folder import (
     write_info,
     write_json,
 )
-from llava_mole.data.prepared.shards import ShardWriter, Task, write_all
+from llava_mole.data.prepared.shards import ShardWriter, Task
 from llava_mole.data.sources.source import Source
+from llava_mole.data.workers import mapped
 
 _PLAN = "plan.json"
 _PIECES = "pieces"
@@ -186,7 +187,8 @@ def _write(
     bar = tqdm(
         total=total, desc=plan["source"]["name"], unit="B", unit_scale=True, disable=not progress
     )
-    with bar, contextlib.closing(write_all(writer, _tasks(writer.source), processes)) as written:
+    parts = (writer.source, *(writer.encoder.parts if writer.encoder else ()))
+    with bar, mapped(writer, _tasks(writer.source), processes, parts) as written:
         for (_, piece), report in written:
             reports.append(report)
             records, problems = records + report["rows"], problems + report["problems"]

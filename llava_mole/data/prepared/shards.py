@@ -7,15 +7,8 @@ so. A process that dies leaves pieces that are finished and pieces that are not,
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +37,7 @@ class ShardWriter:
     folder: Path
     encoder: Any = None
 
-    def finished(self, task: Task) -> dict[str, Any] | None:
+    def _finished(self, task: Task) -> dict[str, Any] | None:
         """What is known about a piece that was written before, else None."""
         number, piece = task
         try:
@@ -60,12 +53,18 @@ class ShardWriter:
                 return report
         return None
 
-    def __call__(self, task: Task) -> dict[str, Any]:
-        """Writes one piece and returns its report.
+    def __call__(self, task: Task) -> tuple[Task, dict[str, Any]]:
+        """Writes one piece, unless it was written before.
+
+        Returns:
+            The task and the piece's report.
 
         Raises:
             ValueError: the source's file is broken as a whole.
         """
+        return task, self._finished(task) or self._written(task)
+
+    def _written(self, task: Task) -> dict[str, Any]:
         number, piece = task
         shard, problems = (self.folder / f"{number:05d}.{end}" for end in ("arrow", "jsonl"))
         rows = paths = 0
@@ -97,74 +96,6 @@ class ShardWriter:
             None if isinstance(length, BadRecord) else length
             for length in self.encoder.lengths(batch)
         ]
-
-
-def write_all(
-    writer: ShardWriter, tasks: Iterable[Task], processes: int
-) -> Iterator[tuple[Task, dict[str, Any]]]:
-    """Writes every piece that is not finished, and yields them all in order with their reports.
-
-    Args:
-        writer: does one piece.
-        tasks: taken only a few ahead of the work.
-        processes: worker processes; with 1, or a single piece, the work is done here.
-
-    Raises:
-        ValueError: a broken file, or a worker that was killed.
-    """
-    tasks = iter(tasks)
-    first = list(islice(tasks, 2))
-    tasks = chain(first, tasks)
-    if processes <= 1 or len(first) < 2:
-        for task in tasks:
-            yield task, writer.finished(task) or writer(task)
-        return
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, in the server that workers are forked from: they share that memory.
-    context.set_forkserver_preload([__name__, type(writer.source).__module__])
-    pool = ProcessPoolExecutor(processes, context, _start_worker, (writer,))
-    ahead: deque[tuple[Task, Any]] = deque()
-    try:
-        for task in tasks:
-            ahead.append((task, writer.finished(task) or pool.submit(_work, task)))
-            while len(ahead) > 2 * processes:
-                yield _next(ahead)
-        while ahead:
-            yield _next(ahead)
-    except BrokenProcessPool:
-        raise ValueError(
-            f"a worker process was killed, perhaps for lack of memory; run the command again with "
-            f"fewer than {processes} processes: it goes on where it stopped"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _next(ahead: deque) -> tuple[Task, dict[str, Any]]:
-    task, report = ahead.popleft()
-    return task, report if isinstance(report, dict) else report.result()
-
-
-_writer: ShardWriter | None = None
-
-
-def _start_worker(writer: ShardWriter) -> None:
-    global _writer
-    _writer = writer
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # The parent stops its workers; on Ctrl-C they would only print a traceback each.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Without this, workers of a parent that was killed would wait for work for ever.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _work(task: Task) -> dict[str, Any]:
-    return _writer(task)
 
 
 def _as_json(piece: Piece | None) -> list | None:

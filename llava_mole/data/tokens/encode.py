@@ -98,6 +98,11 @@ class Encoder:
             self.overlong,
         )
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What other processes import to take this encoder over, see `workers.mapped`."""
+        return self, self.tokenizer, self.template
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """What a sample's length depends on, as a hex digest, the same in every process.

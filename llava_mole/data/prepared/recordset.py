@@ -114,7 +114,7 @@ def _converted(path: Path, name: str, cache_dir: str | os.PathLike[str] | None) 
     """The file ``path`` as a prepared folder in the cache, made now unless it was before."""
     if not path.is_file():
         raise ValueError(
-            f"{path} is not a file; correct its path, or make the data with "
+            f"{path} is not a file or a prepared folder; correct its path, or make the data with "
             "'llava-mole data prepare'"
         )
     if cache_dir is None:

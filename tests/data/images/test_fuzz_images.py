@@ -72,7 +72,7 @@ def test_seeds_are_good():
 def test_damaged_images_are_read_or_refused():
     number = count(1500)
     done = subprocess.run(
-        [sys.executable, "-c", f"import tests.data.test_fuzz_images as t; t.main({number})"],
+        [sys.executable, "-c", f"import tests.data.images.test_fuzz_images as t; t.main({number})"],
         capture_output=True,
         text=True,
         timeout=60 + number * SECONDS,

@@ -175,7 +175,7 @@ def measured(path: str) -> dict:
 def in_a_process(content: bytes, tmp_path) -> dict:
     (tmp_path / "bomb").write_bytes(content)
     code = (
-        "import json, tests.data.test_image_bombs as t;"
+        "import json, tests.data.images.test_image_bombs as t;"
         f"print(json.dumps(t.measured({str(tmp_path / 'bomb')!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)

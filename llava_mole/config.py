@@ -84,7 +84,9 @@ def _instantiate(cls, values, places, origin):
         lines = []
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
-            given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+            plain = not isinstance(problem["input"], dict | list)
+            shown = plain and problem["type"] != "missing"
+            given = f" (given: {problem['input']!r})" if shown else ""
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{_place(key, places, origin)}: {key or 'config'}: {message}{given}")
         raise ConfigError("\n".join(lines)) from None
@@ -115,6 +117,8 @@ def _read(path: Path) -> tuple[dict, dict[str, str]]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a YAML config") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; give the path of a YAML config") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

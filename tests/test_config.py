@@ -93,3 +93,9 @@ def test_bases_in_a_circle_are_named(tmp_path):
     path = write(tmp_path, "b.yaml", "base: a.yaml\n")
     with pytest.raises(config.ConfigError, match=r"a\.yaml:2: .*b\.yaml builds on this file"):
         config.load(Run, path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    with pytest.raises(config.ConfigError, match=r"x\.png: not a text file"):
+        config.load(Run, tmp_path / "x.png")

@@ -20,10 +20,20 @@ HELP = "measure speed and memory against their targets"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``data`` with its flags."""
     commands = parser.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
-    data = commands.add_parser("data", help="prepare, check, open and images, on made-up records")
+    data = commands.add_parser(
+        "data",
+        help="prepare, check, open and images, on made-up records",
+        epilog=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     data.add_argument("--records", type=int, default=2_000_000, help="(default: 2,000,000)")
     data.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    data.add_argument("--only", default="prepare,check,open,images", metavar="STEP,STEP")
+    data.add_argument(
+        "--only",
+        default="prepare,check,open,images",
+        metavar="STEP,STEP",
+        help="(default: prepare,check,open,images)",
+    )
     data.add_argument("--config", help="count lengths with this run's tokenizer and template")
     data.add_argument("--work-dir", help="folder to work in; what is made there is removed again")
     data.add_argument("--json", metavar="FILE", help="write all figures to this file")

@@ -121,7 +121,7 @@ def _hold_to_settings(output: Path, arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: ``output`` holds answers given by other weights or under other settings.
     """
-    from llava_mole.train.checkpoints import file_sha256
+    from llava_mole.files import file_sha256
 
     settings = {
         "model_path": arguments.model_path,

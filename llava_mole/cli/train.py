@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         logging.getLogger("llava_mole").setLevel(logging.WARNING)
         from llava_mole.train.dryrun import plan
 
-        print(plan(config, arguments.ranks or world_size()))
+        print(plan(config, world_size() if arguments.ranks is None else arguments.ranks))
         return 0
     from llava_mole.train.run import train
 

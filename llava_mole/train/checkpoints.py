@@ -6,12 +6,13 @@ leaves the last good one; a flipped bit is found before anything is loaded. torc
 files in it are pickles, so nothing is read from a folder that its manifest does not vouch for.
 """
 
-import hashlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+
+from llava_mole.files import file_sha256
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -143,15 +144,6 @@ def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
         if path.is_dir() and (match := _NAME.fullmatch(path.name))
     ]
     return sorted(found)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -42,6 +42,8 @@ def plan(config: RunConfig, ranks: int) -> str:
     Raises:
         ValueError: what would keep the run from starting and can be known here.
     """
+    if ranks < 1:
+        raise ValueError(f"--ranks is {ranks}; it must be at least 1.")
     model = build_model(config.model, device="meta")
     base = sum(parameter.numel() for parameter in model.parameters())
     model = attach(model, config)

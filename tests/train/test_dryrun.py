@@ -86,6 +86,12 @@ def test_a_ratio_that_does_not_divide_is_an_error():
         plan("pretrain", 3)
 
 
+@pytest.mark.parametrize("ranks", [0, -2])
+def test_fewer_ranks_than_one_are_an_error(ranks):
+    with pytest.raises(ValueError, match=r"--ranks is .*; it must be at least 1"):
+        plan("finetune_mole", ranks)
+
+
 def test_data_that_is_there_is_counted(tmp_path):
     config = run_config(tmp_path)
     text = dryrun.plan(config, 1)

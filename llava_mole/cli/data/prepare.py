@@ -20,8 +20,11 @@ llava-mole data prepare llava --source train.json --image-root images --output p
 # the three small sets of the quickstart, made from real data that installs as packages
 llava-mole data prepare quickstart --output playground/data/quickstart
 
-A preparation that was stopped goes on where it was when the command is given again; a finished one
-is left as it is. OUTPUT then stands in a run config as  path: OUTPUT
+A preparation that was stopped goes on where it was when the command is given again (until then it
+is in OUTPUT.partial, which may be deleted); a finished one is left as it is. OUTPUT then stands in
+a run config as  path: OUTPUT
+
+exit status: 0 done, even with rows that are no records; 1 nothing is a record; 2 an error
 """
 
 import argparse
@@ -66,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count each record's tokens as the model of this run config reads it",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace OUTPUT, all that is in it, if it was prepared from something else",
+    )
+    parser.add_argument(
         "--processes", type=int, help="worker processes (default: one a core, 8 at most)"
     )
 
@@ -92,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         encoder=_encoder(arguments.config),
         processes=arguments.processes or min(8, _cores()),
         progress=True,
+        overwrite=arguments.overwrite,
     )
     _summarise(prepared)
     return 0 if prepared.records else 1

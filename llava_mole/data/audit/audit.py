@@ -146,7 +146,7 @@ def audit(
             were bad still are. Other images may have changed since.
 
     Raises:
-        ValueError: a worker process died.
+        ValueError: a prepared folder is damaged, or a worker process died.
     """
     cache = AuditCache(cache_dir, encoder, check_images)
     done = [cache.load(records) if reuse else None for records in sets]
@@ -208,6 +208,8 @@ def _look_at_all(
     cache: AuditCache,
 ) -> list[SetAudit]:
     """What is found in each of ``sets``, saved in ``cache``."""
+    for records in sets:
+        records.verify()
     decodes = check_images == "decode"
     counts = [encoder is not None and records.lengths != encoder.fingerprint for records in sets]
     block = _SMALL_BLOCK if decodes or any(counts) else _BLOCK

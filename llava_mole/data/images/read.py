@@ -215,6 +215,11 @@ def _opened(file: BinaryIO, name: str, page: int | None) -> Iterator[Image.Image
         raise
     except Unreasonable as error:
         raise ImageError(f"image {name!r}: {error}") from None
+    except Image.DecompressionBombError:
+        # Raised while the header is read, before the size can be looked at here.
+        raise ImageError(
+            f"image {name!r}: more than {MAX_PIXELS:,} pixels; make it smaller"
+        ) from None
     # Decoders fail on hostile bytes with whatever their parsing ran into (OSError, SyntaxError,
     # struct.error, ...): all of it means the same here.
     except Exception as error:

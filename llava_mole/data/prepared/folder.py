@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, overload
 
 import datasets
+import pyarrow as pa
 
 from llava_mole.data.prepared.columns import FEATURES
 from llava_mole.data.records import Problem
+from llava_mole.files import file_sha256
 
 FORMAT_VERSION = 1
 INFO = "prepared.json"
@@ -37,6 +39,7 @@ class Prepared:
         lengths: fingerprint of the encoder of the column ``length``, or None where it is empty.
         stamp: sha256 of all content: equal stamps, equal records and problems.
         shards: the Arrow files in order.
+        digests: their sha256.
     """
 
     folder: Path
@@ -47,14 +50,27 @@ class Prepared:
     lengths: str | None
     stamp: str
     shards: tuple[Path, ...]
+    digests: tuple[str, ...]
 
     def rows(self) -> datasets.Dataset:
-        """All rows, memory-mapped."""
-        table = datasets.table.concat_tables(
-            [datasets.table.MemoryMappedTable.from_file(str(shard)) for shard in self.shards]
-        )
+        """All rows, memory-mapped.
+
+        Raises:
+            ValueError: a shard is damaged.
+        """
+        table = datasets.table.concat_tables([_mapped(shard) for shard in self.shards])
         info = datasets.DatasetInfo(features=FEATURES)
         return datasets.Dataset(table, info=info, fingerprint=self.stamp[:16])
+
+    def verify(self) -> None:
+        """Reads every shard whole and compares it with what was written.
+
+        Raises:
+            ValueError: a shard has changed since.
+        """
+        for shard, digest in zip(self.shards, self.digests, strict=True):
+            if file_sha256(shard) != digest:
+                raise ValueError(_damaged(shard, "its content has changed since it was written"))
 
     def problems_listed(self, dataset: str | None = None) -> "ProblemFile":
         """What was no record, in order, reported under ``dataset`` (default: the name)."""
@@ -116,7 +132,7 @@ def load(folder: str | os.PathLike[str]) -> Prepared:
         size = path.stat().st_size if path.is_file() else None
         if size != shard["size"]:
             found = "is missing" if size is None else f"has {size:,} bytes, not {shard['size']:,}"
-            raise ValueError(f"{path} {found}; copy the folder again, or prepare it anew")
+            raise ValueError(_damaged(path, found))
     return Prepared(
         folder,
         info["source"]["name"],
@@ -127,7 +143,20 @@ def load(folder: str | os.PathLike[str]) -> Prepared:
         info["lengths"] and info["lengths"]["fingerprint"],
         info["stamp"],
         tuple(folder / shard["file"] for shard in info["shards"]),
+        tuple(shard["sha256"] for shard in info["shards"]),
     )
+
+
+def _mapped(shard: Path) -> datasets.table.Table:
+    try:
+        return datasets.table.MemoryMappedTable.from_file(str(shard))
+    # Arrow finds damage in many ways, and reads the schema's metadata as JSON.
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(_damaged(shard, f"can't be read ({error})")) from None
+
+
+def _damaged(shard: Path, how: str) -> str:
+    return f"{shard} {how}; copy the folder again, or prepare it anew with --overwrite"
 
 
 def read_info(folder: Path) -> dict[str, Any] | None:
@@ -142,10 +171,10 @@ def read_info(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / INFO} is damaged ({error}); delete the folder") from None
+        raise ValueError(_damaged(folder / INFO, f"is damaged ({error})")) from None
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{folder} has format {version}, not {FORMAT_VERSION}; delete and prepare it anew"
+            f"{folder} has format {version}, not {FORMAT_VERSION}; prepare it anew with --overwrite"
         )
     return info
 
@@ -180,7 +209,9 @@ def write_info(
         "problems": sum(shard["problems"] for shard in shards),
         "image_paths": sum(shard["image_paths"] for shard in shards),
         "image_root": image_root,
-        "shards": [{key: shard[key] for key in ("file", "rows", "size")} for shard in shards],
+        "shards": [
+            {key: shard[key] for key in ("file", "rows", "size", "sha256")} for shard in shards
+        ],
         "stamp": stamp,
     }
     write_json(folder / INFO, info)

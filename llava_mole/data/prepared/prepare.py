@@ -43,31 +43,36 @@ def prepare(
     encoder: Any = None,
     processes: int = 1,
     progress: bool = False,
+    overwrite: bool = False,
 ) -> Prepared:
     """Prepares ``source`` in ``output``; returns at once where that was done before.
 
     Args:
         source: the published files.
-        output: folder to make. A folder prepared from other files or settings is replaced.
+        output: folder to make.
         image_root: folder that image paths start from; default, where the source says.
         encoder: an `Encoder` whose lengths fill the column ``length``; None leaves it empty. A
             record that it can't encode stays, with no length.
         processes: worker processes.
         progress: whether to show a progress bar.
+        overwrite: whether a folder that was prepared from other files or settings, or is damaged,
+            is replaced.
 
     Raises:
-        ValueError: files missing or broken as a whole, too little room on the disk, or an
-            ``output`` that holds something else.
+        ValueError: files missing or broken as a whole, too little room on the disk, no such
+            ``image_root``, or an ``output`` that holds something else.
     """
     output = Path(os.path.abspath(output))
     plan = _plan(source, encoder)
+    if image_root is not None and not os.path.isdir(image_root):
+        raise ValueError(f"image root {image_root} is not a folder; correct it")
     root = _relative(image_root if image_root is not None else source.image_root(), output)
-    if ready := _ready(output, plan, root):
+    if ready := _ready(output, plan, root, overwrite):
         return ready
     output.parent.mkdir(parents=True, exist_ok=True)
     with _alone(output.with_name(output.name + ".lock")):
         # Another process may have prepared it while this one waited.
-        if ready := _ready(output, plan, root):
+        if ready := _ready(output, plan, root, overwrite):
             return ready
         partial = output.with_name(output.name + ".partial")
         if not _begin(partial, plan):
@@ -118,9 +123,17 @@ def _relative(image_root: str | os.PathLike[str], output: Path) -> str:
     return root if os.path.commonpath([root, folder]) == "/" else os.path.relpath(root, folder)
 
 
-def _ready(output: Path, plan: dict[str, Any], image_root: str) -> Prepared | None:
-    """The folder ``output`` if ``plan`` made it."""
-    info = read_info(output)
+def _ready(output: Path, plan: dict[str, Any], image_root: str, overwrite: bool) -> Prepared | None:
+    """The folder ``output`` if ``plan`` made it; None where it is to be made."""
+    try:
+        info = read_info(output)
+        prepared = load(output) if info is not None else None
+        if overwrite and prepared is not None:
+            prepared.verify()
+    except ValueError:
+        if overwrite:
+            return None
+        raise
     if info is None:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(
@@ -129,9 +142,16 @@ def _ready(output: Path, plan: dict[str, Any], image_root: str) -> Prepared | No
             )
         return None
     if not _made_by(info, plan):
-        return None
-    if info["image_root"] != image_root:
-        write_json(output / INFO, {**info, "image_root": image_root})
+        if overwrite:
+            return None
+        others = " and ".join(key for key in plan if info.get(key) != plan[key])
+        raise ValueError(
+            f"{output} was prepared from something else (see {others} in its {INFO}); name another "
+            "output, or replace the whole folder with --overwrite"
+        )
+    if info["image_root"] == image_root:
+        return prepared
+    write_json(output / INFO, {**info, "image_root": image_root})
     return load(output)
 
 

@@ -43,6 +43,7 @@ class RecordSet:
         stamp: identity of the content: another stamp wherever a record might differ.
         lengths: fingerprint of the `Encoder` that the column ``length`` was counted with, or None
             where it is empty.
+        folder: the prepared folder; None where the rows are of none.
     """
 
     name: str
@@ -53,9 +54,15 @@ class RecordSet:
     problems: Sequence[Problem]
     stamp: str
     lengths: str | None = None
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def verify(self) -> None:
+        """Raises ValueError where a file of the folder is not as it was written."""
+        if self.folder is not None:
+            load(self.folder).verify()
 
     def record(self, row: int) -> Record:
         """The record of ``row``."""
@@ -107,16 +114,17 @@ def open_dataset(
         prepared.problems_listed(config.name),
         prepared.stamp,
         prepared.lengths,
+        prepared.folder,
     )
 
 
 def _converted(path: Path, name: str, cache_dir: str | os.PathLike[str] | None) -> Prepared:
     """The file ``path`` as a prepared folder in the cache, made now unless it was before."""
     if not path.is_file():
-        raise ValueError(
-            f"{path} is not a file or a prepared folder; correct its path, or make the data with "
-            "'llava-mole data prepare'"
-        )
+        remedy = "correct its path, or make the data with 'llava-mole data prepare'"
+        if path.with_name(path.name + ".partial").is_dir():
+            remedy = "its preparation was stopped: run it again, it goes on where it was"
+        raise ValueError(f"{path} is not a file or a prepared folder; {remedy}")
     if cache_dir is None:
         cache_dir = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "llava_mole"
     status = path.stat()

@@ -78,6 +78,8 @@ def open_source(name: str, path: str, **options: Any) -> Source:
         if key not in kind.options:
             known = ", ".join(f"--{option}" for option in kind.options) or "none"
             raise ValueError(f"{name} has no option --{key}; those it knows: {known}")
+    if not Path(path).exists():
+        raise ValueError(f"{name}: --source {path}: no such file or folder")
     if name == "llava":
         given["name"] = Path(path).stem
     module = importlib.import_module(f"llava_mole.data.sources.{kind.module}")

@@ -155,6 +155,7 @@ class UReaderSource:
 def _dataset_of(image: str, stem: str) -> str:
     """The data set that an image path names; else the one that the file's name does."""
     parts = [] if embedded.looks_embedded(image) else image.split("/")
+    parts = [part for part in parts if part not in ("", ".")]
     parts = parts[1:] if parts[:1] == ["DUE_Benchmark"] else parts
     if len(parts) > 1:
         return parts[0]

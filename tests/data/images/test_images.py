@@ -182,3 +182,10 @@ def test_the_processor_pads_as_expand2square_does():
     padded = processor(expand2square(image, background), return_tensors="pt")["pixel_values"]
     direct = processor(image, return_tensors="pt")["pixel_values"]
     assert padded.equal(direct)
+
+
+def test_an_image_beyond_pillows_own_limit_is_too_large_not_corrupt():
+    content = io.BytesIO()
+    Image.new("1", (14000, 14000)).save(content, "PNG")
+    with pytest.raises(ImageError, match=r"more than .* pixels; make it smaller"):
+        images.decode(content.getvalue())

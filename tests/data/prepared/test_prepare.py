@@ -73,12 +73,19 @@ def test_done_work_is_left_as_it_is(file, tmp_path):
     assert moved.stamp == first.stamp
 
 
-def test_other_files_or_settings_are_prepared_anew(file, tmp_path):
+def test_other_files_or_settings_are_prepared_anew_if_so_wished(file, tmp_path):
     first = prepare(source_of(file), tmp_path / "out")
-    named = prepare(LlavaSource(str(file), "other"), tmp_path / "out")
+    content = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    other = LlavaSource(str(file), "other")
+    with pytest.raises(ValueError, match=r"see source in its prepared\.json.*--overwrite"):
+        prepare(other, tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == content
+    named = prepare(other, tmp_path / "out", overwrite=True)
     assert named.stamp != first.stamp
     file.write_text(json.dumps([row("new")]))
-    again = prepare(LlavaSource(str(file), "other"), tmp_path / "out")
+    with pytest.raises(ValueError, match="see files in its"):
+        prepare(other, tmp_path / "out")
+    again = prepare(other, tmp_path / "out", overwrite=True)
     assert (again.records, len(again.shards)) == (1, 1)
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out"}
 
@@ -102,7 +109,7 @@ def test_a_file_that_is_cut_off_leaves_nothing_behind(file, tmp_path):
     file.write_text(file.read_text()[:-200])
     for processes in (1, 2):
         with pytest.raises(ValueError, match=r"a\.json:\d+: the array is cut off"):
-            prepare(source_of(file), tmp_path / "out", processes=processes)
+            prepare(source_of(file), tmp_path / "out", processes=processes, overwrite=True)
         assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out"}
     assert content_of(tmp_path / "out") == before
 
@@ -154,7 +161,7 @@ def test_lengths_of_an_encoder(file, tmp_path, tokenizer):
     records = [record("<image>\nWhat?", f"A {i}") for i in range(60) if i % 7]
     assert counted.rows()["length"][:] == [len(encoder(r).input_ids) for r in records]
     assert counted.stamp != plain.stamp
-    again = prepare(source_of(file), tmp_path / "plain", encoder=encoder)
+    again = prepare(source_of(file), tmp_path / "plain", encoder=encoder, overwrite=True)
     assert again.stamp == counted.stamp
 
 

@@ -76,12 +76,12 @@ def test_a_stop_while_the_folder_is_put_together(file, tmp_path, monkeypatch, mo
         for name in ("replace", "rename"):
             patched.setattr(os, name, stops(getattr(os, name)))
         try:
-            prepare(source_of(file), tmp_path / "out")
+            prepare(source_of(file), tmp_path / "out", overwrite=True)
         except KeyboardInterrupt:
             pass
         else:
             assert moment >= 10, "the stop came too late to test anything"
-    assert prepare(source_of(file), tmp_path / "out").stamp == expected
+    assert prepare(source_of(file), tmp_path / "out", overwrite=True).stamp == expected
     assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "out", "whole"}
 

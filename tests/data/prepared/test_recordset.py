@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from llava_mole.data.audit.audit import audit
 from llava_mole.data.config import DatasetConfig
 from llava_mole.data.prepared import recordset as arrow
 from llava_mole.data.prepared.columns import batches, to_batch, to_records
@@ -142,3 +143,23 @@ def test_unknown_paths(file, tmp_path):
 def test_weights_multiply_as_decimals(file, tmp_path):
     config = DatasetConfig("set", str(file), weight=0.1)
     assert open_dataset(config, "d", 0.7, tmp_path / "cache").weight == 0.07
+
+
+def test_a_shard_whose_content_changed_is_named(file, tmp_path):
+    folder = tmp_path / "out"
+    prepared = prepare(LlavaSource(str(file), "set"), folder)
+    opened = open_dataset(DatasetConfig("set", str(folder)))
+    opened.verify()
+    shard = prepared.shards[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    shard.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=rf"{shard.name} its content has changed.*--overwrite"):
+        opened.verify()
+    with pytest.raises(ValueError, match="its content has changed"):
+        audit([opened], cache_dir=tmp_path / "cache")
+    # Damaged where it is opened: the schema at its beginning.
+    shard.write_bytes(b"\xff" * 64 + bytes(content[64:]))
+    with pytest.raises(ValueError, match=rf"{shard.name} can't be read.*--overwrite"):
+        open_dataset(DatasetConfig("set", str(folder)))
+    assert prepare(LlavaSource(str(file), "set"), folder, overwrite=True).stamp == prepared.stamp

@@ -136,3 +136,19 @@ def test_a_bad_row_names_what_is_wrong(folder, tmp_path, change, reason):
     (item,) = read(tmp_path)
     assert isinstance(item, BadRecord)
     assert reason in item.reason
+
+
+def test_a_path_may_begin_in_the_same_folder(tmp_path):
+    turns = [{"from": "user", "value": "<image>?"}, {"from": "assistant", "value": "A"}]
+    rows = [
+        {"image": [image], "conversations": turns}
+        for image in ("./TextCaps/a.png", ".//DUE_Benchmark/./DocVQA/b.png")
+    ]
+    write_rows(tmp_path / "ureader_json/train.jsonl", rows)
+    assert [item.source for item in read(tmp_path)] == ["ureader/TextCaps", "ureader/DocVQA"]
+    assert [item.source for item in read(tmp_path, exclude=("TextCaps",))] == ["ureader/DocVQA"]
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"ureader: --source .*nowhere: no such file or folder"):
+        open_source("ureader", str(tmp_path / "nowhere"))

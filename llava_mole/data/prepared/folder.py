@@ -21,7 +21,7 @@ from llava_mole.data.prepared.columns import FEATURES
 from llava_mole.data.records import Problem
 from llava_mole.files import file_sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INFO = "prepared.json"
 PROBLEMS = "problems.jsonl"
 

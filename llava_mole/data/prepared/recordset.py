@@ -15,10 +15,11 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
+from llava_mole.data.cache import cache_folder
 from llava_mole.data.config import DatasetConfig
 from llava_mole.data.images.read import default_root
 from llava_mole.data.prepared.columns import to_record, to_records
-from llava_mole.data.prepared.folder import Prepared, load
+from llava_mole.data.prepared.folder import FORMAT_VERSION, Prepared, load
 from llava_mole.data.prepared.prepare import prepare
 from llava_mole.data.records import Problem, Record
 from llava_mole.data.sources.llava import LlavaSource
@@ -125,11 +126,10 @@ def _converted(path: Path, name: str, cache_dir: str | os.PathLike[str] | None) 
         if path.with_name(path.name + ".partial").is_dir():
             remedy = "its preparation was stopped: run it again, it goes on where it was"
         raise ValueError(f"{path} is not a file or a prepared folder; {remedy}")
-    if cache_dir is None:
-        cache_dir = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "llava_mole"
     status = path.stat()
     source = LlavaSource(str(path), name)
-    key = [str(path.resolve()), str(path), status.st_size, status.st_mtime_ns, source.settings()]
+    content = (status.st_size, status.st_mtime_ns)
+    key = [str(path.resolve()), str(path), *content, source.settings(), FORMAT_VERSION]
     digest = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
-    output = Path(cache_dir) / f"{path.stem[:40]}-{digest[:24]}"
+    output = cache_folder(cache_dir) / f"{path.stem[:40]}-{digest[:24]}"
     return prepare(source, output, progress=status.st_size > _LARGE)

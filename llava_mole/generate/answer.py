@@ -1,21 +1,18 @@
-"""The one way a model answers, for chat, evaluation and serving: `answer` and `answers`.
+"""`answer` and `answers`: greedy or sampled text from prompts."""
 
-Prompts come from the processor's own chat template, batches are padded on the left, and an answer
-ends with the tokenizer's end-of-sequence (a newline for the ``plain`` template).
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
-from transformers import BatchFeature, GenerationConfig, LlavaProcessor
+from transformers import GenerationConfig, LlavaProcessor
+from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from llava_mole.model.templates import IMAGE_TOKEN, conversation
-
-Turns = Sequence[Mapping[str, str]]
+from llava_mole.generate.prefill import shared_prefill
+from llava_mole.generate.prompts import Prompts, Turns, encode
+from llava_mole.model.templates import conversation
 
 
 def answer(
@@ -39,7 +36,9 @@ def answer(
         turns: ``{"role": "user" | "assistant", "content": str}``, the last one a user's.
         temperature: 0 is greedy, which gives the same answer each time.
         max_new_tokens: the longest answer; less where the context ends sooner.
-        repetition_penalty: transformers'; 1 is none.
+        repetition_penalty: transformers', on what the answer has said so far; 1 is none. The
+            prompt is not penalised, as in LLaVA and the paper's code, which generate from
+            embeddings: there a question's own words, ``yes`` or ``no``, stay as likely as they are.
         streamer: gets the tokens while they come, e.g. transformers' ``TextIteratorStreamer``.
 
     Raises:
@@ -67,13 +66,17 @@ def answers(
     repetition_penalty: float = 1.0,
     streamer: BaseStreamer | None = None,
 ) -> list[str]:
-    """`answer` for several conversations at once; greedy answers equal those given one by one."""
-    inputs = encode_prompts(processor, batch).to(model.device)
-    length = inputs["input_ids"].shape[1]
+    """`answer` for several conversations at once; greedy answers equal those given one by one.
+
+    Conversations that are given the same image (the same object) share its prefill.
+    """
+    encoded = encode(processor, batch)
+    encoded = Prompts(encoded.inputs.to(model.device), encoded.image_of)
+    longest = int(encoded.inputs["attention_mask"].sum(dim=1).max())
     limit = _context(model, processor)
-    if length >= limit:
+    if longest >= limit:
         raise ValueError(
-            f"the conversation takes {length} tokens and the context is {limit}; start a new one "
+            f"the conversation takes {longest} tokens and the context is {limit}; start a new one "
             "or shorten it."
         )
     tokenizer = processor.tokenizer
@@ -82,72 +85,33 @@ def answers(
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 50}
     settings = GenerationConfig(
-        max_new_tokens=min(max_new_tokens, limit - length),
-        repetition_penalty=repetition_penalty,
+        max_new_tokens=min(max_new_tokens, limit - longest),
+        repetition_penalty=1.0,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         **sampling,
     )
-    stop = {}
+    options: dict[str, Any] = {"generation_config": settings, "streamer": streamer}
     plain = conversation("plain")
     # Told by its tag: the rest of a template depends on the tokenizer that it was made for.
     if plain.tag in processor.chat_template:
-        stop = {"stop_strings": [plain.stop], "tokenizer": tokenizer}
+        options |= {"stop_strings": [plain.stop], "tokenizer": tokenizer}
     training = model.training
     model.eval()
     try:
+        image_token = processor.image_token_id
+        inputs = shared_prefill(model, encoded, image_token, tokenizer.pad_token_id)
+        length = inputs["input_ids"].shape[1]
+        if repetition_penalty != 1.0:
+            penalty = RepetitionPenaltyLogitsProcessor(repetition_penalty, length)
+            options["logits_processor"] = [penalty]
         with torch.inference_mode():
-            ids = model.generate(**inputs, generation_config=settings, streamer=streamer, **stop)
+            ids = model.generate(**inputs, **options)
     finally:
         model.train(training)
     texts = tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
     return [text.strip() for text in texts]
-
-
-def encode_prompts(
-    processor: LlavaProcessor, batch: Sequence[tuple[Image.Image | None, Turns]]
-) -> BatchFeature:
-    """Prompts as ``input_ids`` and ``attention_mask`` (B, L), left-padded, and ``pixel_values``.
-
-    Raises:
-        ValueError: see `answer`.
-    """
-    texts = [
-        processor.apply_chat_template(_with_image(image, turns), add_generation_prompt=True)
-        for image, turns in batch
-    ]
-    if "" in texts:
-        raise ValueError("the prompt is empty: the plain template reads images only; give one.")
-    images = [image for image, _ in batch if image is not None]
-    return processor(
-        text=texts,
-        images=images or None,
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-    )
-
-
-def _with_image(image: Image.Image | None, turns: Turns) -> list[dict[str, str]]:
-    """The turns, checked, with the ``<image>`` of ``image`` in the first user's turn."""
-    turns = [dict(turn) for turn in turns]
-    spoken = [turn for turn in turns if turn["role"] != "system"]
-    roles = [turn["role"] for turn in spoken]
-    expected = ["assistant" if i % 2 else "user" for i in range(len(roles))]
-    if roles != expected or not roles or roles[-1] != "user":
-        raise ValueError(
-            f"roles are {roles}; user and assistant must alternate, the user first and last."
-        )
-    count = sum(t["content"].count(IMAGE_TOKEN) for t in spoken if t["role"] == "user")
-    if image is not None and not count:
-        spoken[0]["content"] = f"{IMAGE_TOKEN}\n{spoken[0]['content']}"
-    elif count != (image is not None):
-        raise ValueError(
-            f"the turns have {count} {IMAGE_TOKEN} for {int(image is not None)} image(s); remove "
-            f"or add {IMAGE_TOKEN}, or give the image."
-        )
-    return turns
 
 
 def _context(model: nn.Module, processor: LlavaProcessor) -> int:

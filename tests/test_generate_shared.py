@@ -1,0 +1,150 @@
+"""Questions about one image share its prefill, and answers stay what they are one by one."""
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+from llava_mole import MoleConfig
+from llava_mole.generate import answer, answers, encode_prompts
+from llava_mole.model.templates import conversation
+from tests import tiny
+from tests.test_generate import image, user
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny.tiny_processor(conversation("vicuna_v1").jinja)
+
+
+def random_adapter(model, **options):
+    """The model with a MoLE whose experts do something."""
+    model = get_peft_model(model, MoleConfig(num_experts=3, r=4, **options)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name or "mole" in name:
+                parameter.normal_(std=0.2, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_adapter(tiny.tiny_llava())
+
+
+def tokens_seen(model):
+    """Lists that fill with images and tokens that go through the tower and the decoder."""
+    base = model.get_base_model()
+    images, tokens = [], []
+    handles = [
+        base.model.vision_tower.register_forward_hook(
+            lambda m, args, kwargs, out: images.append(len([*args, *kwargs.values()][0])),
+            with_kwargs=True,
+        ),
+        base.model.language_model.layers[0].register_forward_hook(
+            lambda m, args, out: tokens.append(args[0].shape[0] * args[0].shape[1])
+        ),
+    ]
+    return images, tokens, handles
+
+
+def prompts(count, images=3, seed=0):
+    """``count`` questions of different lengths about ``images`` images, mixed."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [image(i, 20 + i, 30 - i) for i in range(images)]
+    words = ["what", "colour", "shape", "is", "the", "big", "small", "red", "circle"]
+    batch = []
+    for n in range(count):
+        picked = torch.randint(len(words), (int(torch.randint(1, 9, (1,), generator=generator)),),
+                               generator=generator)  # fmt: skip
+        batch.append((pictures[n % images], [user(" ".join(words[i] for i in picked) + "?")]))
+    return batch
+
+
+def test_two_hundred_prompts_answer_as_one_by_one(model, processor):
+    batch = prompts(200, images=23)
+    alone = [answer(model, processor, i, turns, max_new_tokens=12) for i, turns in batch]
+    together = []
+    for start in range(0, len(batch), 50):
+        together += answers(model, processor, batch[start : start + 50], max_new_tokens=12)
+    assert together == alone
+    assert len(set(alone)) > 50
+
+
+def test_each_image_goes_through_the_model_once(model, processor):
+    batch = prompts(12, images=2)
+    lengths = encode_prompts(processor, batch)["attention_mask"].sum(1)
+    images, tokens, handles = tokens_seen(model)
+    answers(model, processor, batch, max_new_tokens=1)
+    for handle in handles:
+        handle.remove()
+    assert images == [2]
+    # Two prefixes, then twelve rests as long as the longest; what is left out is the prefix of ten.
+    prefix = int(tokens[0] / 2)
+    assert tokens[1:] == [12 * (int(lengths.max()) - prefix)]
+    assert prefix > 4
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (None, [user("no image")]),
+        (image(0), [{"role": "system", "content": "You are brief."}, user("What?")]),
+        (image(0), [user("A?\n<image>"), {"role": "assistant", "content": "a"}, user("B?")]),
+        (image(0), [user("A?"), {"role": "assistant", "content": "a"}, user("and <image> B?")]),
+    ],
+    ids=["text", "system", "turns", "second turn"],
+)
+def test_prompts_that_share_nothing_are_answered_too(model, processor, odd):
+    batch = [*prompts(3, images=1), odd, *prompts(2, images=2)]
+    if odd[0] is not None:
+        batch.append(odd)
+    alone = [answer(model, processor, i, turns, max_new_tokens=10) for i, turns in batch]
+    assert answers(model, processor, batch, max_new_tokens=10) == alone
+
+
+def test_the_longest_prompt_decides_what_fits_not_the_padding(model, processor):
+    batch = prompts(6, images=2)
+    longest = int(encode_prompts(processor, batch)["attention_mask"].sum(1).max())
+    processor.tokenizer.model_max_length = longest + 3
+    try:
+        short = answers(model, processor, batch, max_new_tokens=50)
+        assert all(len(text.encode()) <= 12 for text in short)
+        processor.tokenizer.model_max_length = longest
+        with pytest.raises(ValueError, match=f"takes {longest} tokens"):
+            answers(model, processor, batch)
+    finally:
+        processor.tokenizer.model_max_length = 1024
+
+
+def test_the_penalty_is_on_the_answer_alone(model, processor):
+    """Against a loop over logits without cache: the prompt's tokens are as likely as they were."""
+    picture, turns = prompts(1)[0]
+    inputs = dict(encode_prompts(processor, [(picture, turns)]))
+    length = inputs["input_ids"].shape[1]
+    with torch.no_grad():
+        for _ in range(12):
+            scores = model(**inputs, use_cache=False).logits[:, -1].float()
+            for token in set(inputs["input_ids"][0, length:].tolist()):
+                value = scores[0, token]
+                scores[0, token] = value * 10 if value < 0 else value / 10
+            token = scores.argmax(-1, keepdim=True)
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], token], 1)
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            if token.item() == processor.tokenizer.eos_token_id:
+                break
+    ids = inputs["input_ids"][0, length:]
+    expected = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    said = answer(model, processor, picture, turns, max_new_tokens=12, repetition_penalty=10.0)
+    assert said == expected
+    assert said != answer(model, processor, picture, turns, max_new_tokens=12)
+    # transformers' own default, which penalises the prompt, says something else here.
+    penalty = RepetitionPenaltyLogitsProcessor(10.0)
+    first = model(**encode_prompts(processor, [(picture, turns)])).logits[:, -1].float()
+    whole = penalty(encode_prompts(processor, [(picture, turns)])["input_ids"], first.clone())
+    assert not torch.equal(whole, first)
+    batch = prompts(5, images=2)
+    alone = [answer(model, processor, i, t, max_new_tokens=8, repetition_penalty=10.0)
+             for i, t in batch]  # fmt: skip
+    assert answers(model, processor, batch, max_new_tokens=8, repetition_penalty=10.0) == alone

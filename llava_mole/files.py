@@ -1,7 +1,10 @@
 """What several rooms do with files."""
 
 import hashlib
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 
 def file_sha256(path: Path) -> str:
@@ -11,3 +14,22 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file in one step and onto the disk: no reader ever sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_json(path: Path, values: Any) -> None:
+    """`replace_text` of JSON."""
+    replace_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava_mole.cli.main import main as llava_mole
-from llava_mole.eval.runner import Score
+from llava_mole.eval.report.markdown import clearly_above
+from llava_mole.eval.scores import Estimate
 
 DATA = Path("playground/data/quickstart")
 MODELS = Path("playground/models")
@@ -77,12 +78,10 @@ def main() -> int:
     clock.lap("stage 1")
 
     step("Scores before finetuning")
-    data = [f"{domain}={DATA / domain / 'test.jsonl'}" for domain in DOMAINS]
-    ask = ("eval", "--max-new-tokens", 8)
+    ask = ("eval", "--benchmarks", *DOMAINS, "--data", DATA, "--model-path")
     command_once(
         pretrain / "eval" / "results.json",
-        *(*ask, "--model-path", pretrain, "--conv-mode", "chatml"),
-        *("--limit", ASKED_BEFORE, "--data", *data),
+        *(*ask, pretrain, "--conv-mode", "chatml", "--limit", ASKED_BEFORE),
     )
     clock.lap("scores before")
 
@@ -98,8 +97,8 @@ def main() -> int:
     training = [f"{domain}={DATA / domain / 'train.jsonl'}" for domain in DOMAINS]
     command_once(
         finetune / "eval" / "results.json",
-        *(*ask, "--model-path", finetune, "--limit", backbone.questions),
-        *("--shuffle-images", "--data", *data, "--training", *training),
+        *(*ask, finetune, "--limit", backbone.questions),
+        *("--shuffle-images", "--training", *training),
     )
     clock.lap("scores after")
 
@@ -108,7 +107,7 @@ def main() -> int:
     command_once(
         picture,
         *("routes", "--model-path", finetune, "--output", picture, "--limit", 50),
-        *("--data", *data),
+        *("--data", *(f"{domain}={DATA / domain / 'test.jsonl'}" for domain in DOMAINS)),
     )
     clock.lap("routing")
 
@@ -187,27 +186,28 @@ def _ask(run: Path) -> tuple[str, str, str]:
 
 
 def _summary(backbone, pretrain, finetune, picture, asked, clock) -> str:
-    before = json.loads((pretrain / "eval" / "results.json").read_text(encoding="utf-8"))
-    after = json.loads((finetune / "eval" / "results.json").read_text(encoding="utf-8"))
+    before, after = (
+        _by_domain(json.loads((run / "eval" / "results.json").read_text(encoding="utf-8")))
+        for run in (pretrain, finetune)
+    )
     load = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
     lines = [
         "LLaVA-MoLE quickstart, SMALL SCALE (nothing here compares with the paper's figures)",
         f"language model  {backbone.shown_as}",
         "image encoder   EfficientNet-Lite0, ImageNet weights; projector: two-layer MLP",
         "",
-        "held-out accuracy in %, 95 % Wilson interval in brackets",
+        "held-out accuracy in %, 95 % bootstrap interval over images in brackets",
         f"{'domain':12} {'n':>4}  {'before':>6}  {'after':>19}  {'majority answer':>19}"
         f"  {'shuffled images':>19}  sees the image?",
     ]
     for domain in DOMAINS:
-        scores = after[domain]
-        baselines = (scores["majority_answer"], scores["shuffled_images"])
-        accuracy, *blind = (Score(s["hits"], s["total"]) for s in (scores["accuracy"], *baselines))
-        sees = all(accuracy.clearly_above(baseline) for baseline in blind)
+        score = after[domain]["lines"][0]["score"]
+        blind = [after[domain]["baselines"][key] for key in ("majority_answer", "shuffled_images")]
+        sees = all(clearly_above(Estimate(**score), baseline) for baseline in blind)
         lines.append(
-            f"{domain:12} {scores['accuracy']['total']:>4}"
-            f"  {100 * before[domain]['accuracy']['accuracy']:>6.1f}  {_cell(scores['accuracy'])}"
-            f"  {_cell(baselines[0])}  {_cell(baselines[1])}  "
+            f"{domain:12} {after[domain]['questions']:>4}"
+            f"  {before[domain]['lines'][0]['score']['value']:>6.1f}"
+            f"  {_cell(score)}  {_cell(blind[0])}  {_cell(blind[1])}  "
             + ("yes" if sees else "NOT SHOWN: its interval overlaps a baseline's")
         )
     lines += ["", "share of tokens per expert, mean over layers, in %"]
@@ -223,6 +223,7 @@ def _summary(backbone, pretrain, finetune, picture, asked, clock) -> str:
         f"answer          {answer}",
         "",
         f"run directory   {finetune}   (stage 1: {pretrain})",
+        f"every answer    {finetune / 'eval' / 'report.html'}",
         f"routing         {picture}",
         f"talk to it      llava-mole chat --model-path {finetune} --image-file {image}",
         "seconds         "
@@ -232,9 +233,13 @@ def _summary(backbone, pretrain, finetune, picture, asked, clock) -> str:
     return "\n".join(lines)
 
 
+def _by_domain(results: dict) -> dict:
+    """A run's results by domain; they bear the number of questions too in their name."""
+    return {entry["benchmark"]: entry for entry in results["benchmarks"].values()}
+
+
 def _cell(score: dict) -> str:
-    low, high = score["interval"]
-    return f"{100 * score['accuracy']:5.1f} [{100 * low:4.1f}, {100 * high:5.1f}]".rjust(19)
+    return f"{score['value']:5.1f} [{score['low']:4.1f}, {score['high']:5.1f}]".rjust(19)
 
 
 def _arguments() -> argparse.Namespace:

@@ -60,6 +60,23 @@ def encoder_of(config):
     return encoder_for(config.model, build_processor(config.model), config.data.overlong)
 
 
+def named_paths(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """``NAME=PATH`` arguments by name, in order.
+
+    Raises:
+        ValueError: one that is not written so, a name that is a path, or one that stands twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path or Path(name).name != name:
+            raise ValueError(f"{option} {pair!r}: write it as NAME=FILE, the name not a path")
+        if name in found:
+            raise ValueError(f"{option}: {name!r} is named twice")
+        found[name] = path
+    return found
+
+
 def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) -> dict:
     """Opens every ``NAME=FILE`` as a `RecordSet`.
 
@@ -70,20 +87,15 @@ def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) 
     from llava_mole.data.prepared.recordset import open_dataset
 
     opened = {}
-    for pair in pairs:
-        name, equals, file = pair.partition("=")
-        if not equals or not name or not file or Path(name).name != name:
-            raise ValueError(f"{option} {pair!r}: write it as NAME=FILE, the name not a path")
-        if name in opened:
-            raise ValueError(f"{option}: two sets are named {name!r}")
+    for name, file in named_paths(pairs, option).items():
         records = open_dataset(DatasetConfig(name, file, image_root))
         if records.problems:
             raise ValueError(
-                f"{option} {pair!r}: {len(records.problems)} bad record(s), the first: "
+                f"{option} {name}={file}: {len(records.problems)} bad record(s), the first: "
                 f"{records.problems[0]}; 'llava-mole data check {file}' lists them all"
             )
         if not len(records):
-            raise ValueError(f"{option} {pair!r}: no records in {file}")
+            raise ValueError(f"{option} {name}={file}: no records in {file}")
         opened[name] = records
     return opened
 

@@ -1,171 +1,308 @@
 """examples:
-  # accuracy on one's own test set (LLaVA JSON or JSONL; the last answer is the reference)
-  llava-mole eval --model-path playground/runs/my_run --data mine=test.jsonl --image-root images
+  # the paper's four benchmarks, as Table 2 has them; DIR holds them as published
+  llava-mole eval --model-path playground/runs/finetune_mole \\
+      --benchmarks ehub chartqa docvqa pathvqa --data playground/data
 
-  # beside two baselines that see no image: the most frequent training answer, and shuffled images
-  llava-mole eval --model-path RUN --data mine=test.jsonl --training mine=train.jsonl \\
-      --shuffle-images --output RUN/eval
+  # on eight GPUs; started again after a stop it goes on where it was
+  accelerate launch --num_processes 8 -m llava_mole.cli.main eval --model-path RUN \\
+      --benchmarks pathvqa --data playground/data --batch-size 32
 
-Answers are kept one by one in OUTPUT/NAME.jsonl, so that a run that was stopped goes on; scores are
-in OUTPUT/results.json.
+  # eHub as the paper's published inference code asks it
+  llava-mole eval --model-path RUN --benchmarks ehub --data DIR --prompt-style authors
+
+  # a question set of one's own (LLaVA JSON, or LLaVA's question files), and what is guessed blindly
+  llava-mole eval --model-path RUN --benchmarks mine=test.jsonl --image-root images \\
+      --metric anls --training mine=train.jsonl --shuffle-images
+
+  # answers that were given elsewhere: no model is loaded
+  llava-mole eval --benchmarks chartqa --data DIR --predictions chartqa=answers.jsonl
+
+OUTPUT gets report.md, report.html with one page a benchmark, results.json, and NAME/answers.jsonl.
+Where each benchmark is fetched and how its folder looks: docs/evaluation.md.
 """
 
 import argparse
-import json
-import os
 from pathlib import Path
+from typing import Any
 
-from llava_mole.cli.arguments import device_of, open_sets
+from llava_mole.cli.arguments import device_of, named_paths, open_sets
 
-HELP = "score a model's answers on question sets, beside baselines that do not see the image"
+HELP = "score a model on the paper's benchmarks or on your own questions, with a report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``llava-mole eval``."""
-    parser.add_argument("--model-path", required=True, help="run directory, or a LLaVA checkpoint")
-    parser.add_argument("--model-base", help="base model in place of the one the run names")
-    parser.add_argument("--conv-mode", help="template of the turns in place of the run's own")
-    parser.add_argument(
-        "--data", required=True, nargs="+", metavar="NAME=FILE", help="question sets"
+    what = parser.add_argument_group("what is asked")
+    what.add_argument(
+        "--benchmarks",
+        nargs="+",
+        required=True,
+        metavar="NAME|NAME=PATH",
+        help="ehub, chartqa, docvqa, pathvqa; general, document, biomedicine (the quickstart's); "
+        "any other NAME=FILE is a set of your own",
     )
-    parser.add_argument("--image-root", help="folder of the images (default: beside each FILE)")
-    parser.add_argument(
+    what.add_argument("--data", metavar="DIR", help="folder that holds the benchmarks")
+    what.add_argument("--limit", type=int, help="only the first N questions of each part")
+    what.add_argument("--metric", help="of your own sets (default: exact_match)")
+    what.add_argument(
+        "--image-root", metavar="DIR", help="images of your own sets (default: FILE's folder)"
+    )
+    what.add_argument(
+        "--on-bad-image",
+        choices=("fail", "count"),
+        default="fail",
+        help="images that are missing before anything is asked: stop, or count their questions as "
+        "0 and name them (default: fail). One that turns out damaged is always counted and named",
+    )
+    who = parser.add_argument_group("who answers")
+    who.add_argument("--model-path", help="run directory, or a LLaVA checkpoint")
+    who.add_argument("--model-base", help="base model in place of the one the run names")
+    who.add_argument("--load-4bit", action="store_true", help="language model in nf4")
+    who.add_argument("--load-8bit", action="store_true", help="language model in int8")
+    who.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    who.add_argument(
+        "--predictions",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="score these answers instead (JSONL of id and prediction); FILE alone will do for one "
+        "benchmark",
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--conv-mode", help="template of the turns in place of the run's own")
+    how.add_argument(
+        "--prompt-style",
+        choices=("llava", "authors"),
+        default="llava",
+        help="llava: the question as the benchmark has it; authors: eHub with the prefix of the "
+        "paper's code, repetition penalty 10 and 256 tokens (default: llava)",
+    )
+    how.add_argument(
+        "--suffix",
+        default="",
+        metavar="TEXT",
+        help="put behind each question, e.g. LLaVA-1.5's 'Answer the question using a single word "
+        "or phrase.'",
+    )
+    how.add_argument("--max-new-tokens", type=int, help="longest answer (default: the benchmark's)")
+    how.add_argument("--batch-size", type=int, default=16, help="(default: %(default)s)")
+    blind = parser.add_argument_group("what is scored without seeing the image")
+    blind.add_argument("--shuffle-images", action="store_true", help="ask beside other images too")
+    blind.add_argument(
         "--training",
         nargs="+",
         default=[],
         metavar="NAME=FILE",
-        help="what was trained on, for the majority-answer baseline",
+        help="what was trained on: score each question's most frequent answer in it",
     )
-    parser.add_argument(
-        "--shuffle-images",
-        action="store_true",
-        help="also ask every question beside another record's image",
-    )
+    blind.add_argument("--seed", type=int, default=0, help="of the shuffling")
     parser.add_argument("--output", help="folder of the results (default: MODEL_PATH/eval)")
-    parser.add_argument("--limit", type=int, help="only the first N questions of each set")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffling")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Asks, scores, prints a table and writes ``results.json``."""
+    """Asks, scores, and reports."""
+    _check(arguments)
+    given = _predictions(arguments)
+    training = open_sets(arguments.training, "--training")
+
+    from llava_mole.eval.baselines import with_shuffled_images
+    from llava_mole.eval.task import refuse_missing_images
+
+    tasks = [_open(arguments, name, path) for name, path in _benchmarks(arguments).items()]
+    names = [task.benchmark.name for task in tasks]
+    for option, extra in (("--training", training), ("--predictions", given)):
+        if unknown := sorted(set(extra) - set(names)):
+            raise ValueError(f"{option} {unknown[0]}: --benchmarks does not name it")
+    shuffled = {}
+    if arguments.shuffle_images:  # before the model is loaded: it may not be possible
+        for task in tasks:
+            shuffled[task.label] = with_shuffled_images(task.questions, arguments.seed)
+    if not given and arguments.on_bad_image == "fail":
+        for task in tasks:
+            refuse_missing_images(task)
+    return _evaluate(arguments, tasks, given, training, shuffled)
+
+
+def _evaluate(arguments, tasks, given, training, shuffled) -> int:
+    """Everything behind the checks that need no model."""
+    import dataclasses
+
+    from llava_mole.eval import results, scoring
+    from llava_mole.eval.ask import ALONE
+    from llava_mole.eval.baselines import majority_answers
+    from llava_mole.eval.predictions import read_predictions
+    from llava_mole.eval.report import summary as report
+
+    output = _output(arguments)
+    # Before the model is loaded: a wrong file shall not cost that time.
+    answers = {
+        task.label: read_predictions(given[task.benchmark.name], task.questions)
+        for task in tasks
+        if given
+    }
+    ranks, settings, loaded = ALONE, {}, None
+    if not given:
+        ranks, settings, loaded = _load(arguments)
+
+    def ask(task):
+        return task.ask(
+            *loaded,
+            output,
+            {**settings, "image_root": arguments.image_root},
+            arguments.batch_size,
+            ranks,
+            progress=True,
+        )
+
+    row = report.paper_row(arguments.model_path)
+    entries: dict[str, Any] = {}
+    for task in tasks:
+        said = answers[task.label] if given else ask(task)
+        blind = None
+        if task.label in shuffled:
+            others = dataclasses.replace(
+                task, label=f"{task.label}.shuffled", questions=shuffled[task.label]
+            )
+            blind = ask(others)
+        if ranks.rank:
+            continue
+        scored = scoring.score(task.benchmark, task.questions, said)
+        baselines = {}
+        if task.benchmark.name in training:
+            records = training[task.benchmark.name].records()
+            majority = majority_answers(task.questions, records)
+            baselines["majority_answer"] = _overall(task, majority)
+        if blind is not None:
+            baselines["shuffled_images"] = _overall(task, blind)
+        lines = scoring.lines(task.benchmark, scored)
+        how = {**task.prompting.settings(), **_how(arguments)} if not given else {}
+        entries[task.label] = results.entry(task, scored, lines, how, baselines)
+        report.write_benchmark(output, task.label, entries[task.label], scored, row, settings)
+    if ranks.rank == 0:
+        everything = results.update(output, settings, entries, row)
+        print(report.write_summary(output, everything, list(entries)))
+        print(f"report: {output / 'report.html'}\nanswers and results.json: {output}")
+    return 0
+
+
+def _overall(task, answers):
+    """Score of a baseline over all questions, as the benchmark's first line has it."""
+    from llava_mole.eval import scoring
+
+    return scoring.lines(task.benchmark, scoring.score(task.benchmark, task.questions, answers))[
+        0
+    ].score
+
+
+def _check(arguments: argparse.Namespace) -> None:
     for option in ("batch_size", "max_new_tokens", "limit"):
         value = getattr(arguments, option)
         if value is not None and value < 1:
             raise ValueError(f"--{option.replace('_', '-')} is {value}; it must be >= 1")
-    sets = open_sets(arguments.data, "--data", arguments.image_root)
-    training = open_sets(arguments.training, "--training")
-    if missing := sorted(set(training) - set(sets)):
-        raise ValueError(f"--training {missing[0]}: no --data set has that name")
+    if bool(arguments.model_path) == bool(arguments.predictions):
+        raise ValueError("give either --model-path or --predictions")
+    if arguments.predictions and (arguments.shuffle_images or not arguments.output):
+        raise ValueError(
+            "--predictions needs --output, and can't go with --shuffle-images: no model is asked"
+        )
 
-    from llava_mole import generate
-    from llava_mole.eval import runner
-    from llava_mole.eval.questions import image_of
-    from llava_mole.model import load_run
 
-    records = {name: list(opened.records(stop=arguments.limit)) for name, opened in sets.items()}
-    shuffled = {}
-    if arguments.shuffle_images:  # before the model is loaded: it may not be possible
-        shuffled = {
-            name: runner.with_shuffled_images(asked, arguments.seed)
-            for name, asked in records.items()
-        }
+def _benchmarks(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Name to the folder or file that it is read from."""
+    from llava_mole.eval.benchmarks import BENCHMARKS
+
+    if arguments.data and "=" in arguments.data and not Path(arguments.data).exists():
+        raise ValueError(
+            f"--data {arguments.data!r}: --data is the folder that holds the benchmarks; a set of "
+            f"your own is --benchmarks {arguments.data}"
+        )
+    found = named_paths([item for item in arguments.benchmarks if "=" in item], "--benchmarks")
+    for name in (item for item in arguments.benchmarks if "=" not in item):
+        if name not in BENCHMARKS:
+            raise ValueError(
+                f"--benchmarks {name!r}: there are {', '.join(BENCHMARKS)}; a set of your own is "
+                f"NAME=FILE"
+            )
+        if arguments.data is None:
+            raise ValueError(f"--benchmarks {name}: give the folder that holds it with --data")
+        if name in found:
+            raise ValueError(f"--benchmarks: {name!r} is named twice")
+        found[name] = arguments.data
+    for name, path in found.items():
+        if not Path(path).exists():
+            raise ValueError(f"--benchmarks {name}: {path} is not there; correct the path")
+    own = [name for name in found if name not in BENCHMARKS]
+    for option in ("metric", "image_root"):
+        if getattr(arguments, option) and not own:
+            raise ValueError(
+                f"--{option.replace('_', '-')} is for sets of your own (NAME=FILE); "
+                f"{', '.join(found)} has its own"
+            )
+    order = [item.partition("=")[0] for item in arguments.benchmarks]
+    return {name: Path(found[name]) for name in order}
+
+
+def _open(arguments: argparse.Namespace, name: str, path: Path):
+    from llava_mole.eval.task import open_task
+
+    return open_task(
+        name,
+        path,
+        metric=arguments.metric,
+        image_root=arguments.image_root,
+        limit=arguments.limit,
+        style=arguments.prompt_style,
+        suffix=arguments.suffix,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+
+
+def _predictions(arguments: argparse.Namespace) -> dict[str, Path]:
+    items = arguments.predictions
+    if len(items) == 1 and "=" not in items[0] and len(arguments.benchmarks) == 1:
+        return {arguments.benchmarks[0].partition("=")[0]: Path(items[0])}
+    found = named_paths(items, "--predictions")
+    names = [item.partition("=")[0] for item in arguments.benchmarks]
+    if found and (missing := [name for name in names if name not in found]):
+        raise ValueError(f"--predictions: none for {missing[0]}; write {missing[0]}=FILE")
+    return {name: Path(file) for name, file in found.items()}
+
+
+def _output(arguments: argparse.Namespace) -> Path:
     if not arguments.output and not Path(arguments.model_path).is_dir():
         raise ValueError(
-            f"--model-path {arguments.model_path}: no such folder; if it is a hub "
-            "name, say with --output where the answers go"
+            f"--model-path {arguments.model_path}: no such folder; if it is a hub name, say with "
+            "--output where the answers go"
         )
-    output = Path(arguments.output or Path(arguments.model_path) / "eval")
-    model, processor = load_run(
-        arguments.model_path,
-        arguments.model_base,
-        device=device_of(arguments.device),
-        conv_mode=arguments.conv_mode,
-    )
-    _hold_to_settings(output, arguments)
-
-    def answer_batch(prompts):
-        return generate.answers(model, processor, prompts, max_new_tokens=arguments.max_new_tokens)
-
-    def ask(label, records, root):
-        answers = runner.ask(
-            records,
-            answer_batch,
-            lambda record: image_of(record, root),
-            output / f"{label}.jsonl",
-            arguments.batch_size,
-            progress=label,
-        )
-        return runner.score(answers)
-
-    results = {}
-    for name, questions in sets.items():
-        root = questions.image_root
-        scores = results[name] = {"accuracy": ask(name, records[name], root)}
-        if name in shuffled:
-            scores["shuffled_images"] = ask(f"{name}.shuffled", shuffled[name], root)
-        if name in training:
-            known = list(training[name].records())
-            scores["majority_answer"] = runner.majority(records[name], known)
-    _write(output / "results.json", results)
-    print(runner.table(results))
-    print(f"answers and results.json: {output}")
-    return 0
+    return Path(arguments.output or Path(arguments.model_path) / "eval")
 
 
-def _hold_to_settings(output: Path, arguments: argparse.Namespace) -> None:
-    """Answers that are kept must have been given by this model in this way.
+def _load(arguments: argparse.Namespace):
+    """Ranks, what the answers depend on, and (model, processor)."""
+    from llava_mole.eval.ranks import launched_ranks
+    from llava_mole.model import load_run
+    from llava_mole.model.identity import weights_of
 
-    Raises:
-        ValueError: ``output`` holds answers given by other weights or under other settings.
-    """
-    from llava_mole.files import file_sha256
-
+    ranks, device = launched_ranks(cpu=arguments.device == "cpu")
+    device = device or device_of(arguments.device)
     settings = {
         "model_path": arguments.model_path,
         "model_base": arguments.model_base,
-        "image_root": arguments.image_root,
+        "weights": weights_of(arguments.model_path),
         "conv_mode": arguments.conv_mode,
-        "max_new_tokens": arguments.max_new_tokens,
-        "seed": arguments.seed,
+        "load_4bit": arguments.load_4bit,
+        "load_8bit": arguments.load_8bit,
     }
-    for name in ("adapter_model.safetensors", "projector.safetensors"):
-        weights = Path(arguments.model_path) / name
-        if weights.is_file():
-            settings[name] = file_sha256(weights)
-    file = output / "settings.json"
-    if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        keys = sorted(before.keys() | settings.keys())
-        if changed := [key for key in keys if before.get(key) != settings.get(key)]:
-            raise ValueError(
-                f"{output} holds answers given with another {', '.join(changed)}; delete the "
-                "folder or give another --output"
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    _replace(file, settings)
+    loaded = load_run(
+        arguments.model_path,
+        arguments.model_base,
+        load_4bit=arguments.load_4bit,
+        load_8bit=arguments.load_8bit,
+        device=device,
+        conv_mode=arguments.conv_mode,
+    )
+    return ranks, settings, loaded
 
 
-def _replace(file: Path, values: dict) -> None:
-    """Writes JSON in one step, so that no reader sees a part of it."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, file)
-
-
-def _write(file: Path, results) -> None:
-    values = {
-        name: {
-            kind: {
-                "accuracy": score.accuracy,
-                "interval": list(score.interval),
-                "hits": score.hits,
-                "total": score.total,
-            }
-            for kind, score in scores.items()
-        }
-        for name, scores in results.items()
-    }
-    _replace(file, values)
+def _how(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"prompt_style": arguments.prompt_style, "batch_size": arguments.batch_size}

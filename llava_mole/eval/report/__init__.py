@@ -1,0 +1,1 @@
+"""What is left of an evaluation for people to read."""

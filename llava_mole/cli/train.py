@@ -66,9 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(plan(config, world_size() if arguments.ranks is None else arguments.ranks))
         return 0
+    from llava_mole.eval.validation import open_validation
     from llava_mole.train.run import train
 
-    folder = train(config, resume=arguments.resume)
+    evaluate = open_validation(config.data.eval, config.output_dir)
+    folder = train(config, resume=arguments.resume, evaluate=evaluate)
     if rank == 0:
         print(f"run directory: {folder}")
     return 0

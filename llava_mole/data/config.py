@@ -89,20 +89,70 @@ class DomainConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """A benchmark, or a slice of one, that is asked and scored during training.
+
+    Attributes:
+        name: ``ehub``, ``chartqa``, ``docvqa``, ``pathvqa``, a domain of the quickstart, or any
+            other name for a question set of one's own.
+        path: folder that holds the benchmark; an own set's file.
+        limit: only the first so many questions of each part; null means all.
+        metric: of an own set; null means ``exact_match``.
+        image_root: images of an own set; null means its file's folder.
+        max_new_tokens: longest answer; null means the benchmark's.
+    """
+
+    name: str
+    path: str
+    limit: int | None = None
+    metric: str | None = None
+    image_root: str | None = None
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a limit below 1, or a name that is a path."""
+        if not self.name or self.name != self.name.replace("/", "_") or self.name.startswith("."):
+            raise ValueError(
+                f"data.eval.benchmarks: {self.name!r} must be a name, as it is a folder's too."
+            )
+        for key in ("limit", "max_new_tokens"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"data.eval.benchmarks, {self.name}: {key} is {value}; it must be >= 1."
+                )
+
+
+@dataclass
 class EvalConfig:
-    """Held-out sets whose loss is reported during training, each by itself.
+    """Held-out sets whose loss is reported during training, and benchmarks that are scored.
 
     Every ``train.eval_steps`` the mean cross-entropy of each set's target tokens is logged as
     ``eval/<name>/loss``, from padded batches of ``train.per_device_train_batch_size`` samples
-    however training is batched.
+    however training is batched; and each benchmark is asked and scored as by ``llava-mole eval``,
+    logged in per cent as ``eval/<name>/<total, part or data set>``, its answers kept in
+    ``validation/step-N/`` of the run.
 
     Attributes:
         datasets: the sets, given as in a domain; weight and resample are not used.
         max_samples: at most this many of each, the first ones; null means all.
+        benchmarks: what is asked and scored.
+        batch_size: questions that are answered at once.
     """
 
     datasets: list[DatasetConfig] = field(default_factory=list)
     max_samples: int | None = None
+    benchmarks: list[BenchmarkConfig] = field(default_factory=list)
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a batch size below 1 or a benchmark that is named twice."""
+        if self.batch_size < 1:
+            raise ValueError(f"data.eval.batch_size is {self.batch_size}; it must be >= 1.")
+        names = [benchmark.name for benchmark in self.benchmarks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"data.eval.benchmarks: {name!r} is there twice; remove one.")
 
 
 @dataclass

@@ -5,10 +5,12 @@ build model and processor -> attach the adapter, freeze -> open and check the da
 """
 
 import logging
+import os
 from pathlib import Path
 
 import torch.distributed as dist
 from transformers import set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from llava_mole.data.build import OpenData, open_data
@@ -47,8 +49,8 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         resume: ``auto`` goes on from the newest valid checkpoint in the run directory (and
             returns at once where the run is finished), ``never`` insists on a fresh start, a path
             names a checkpoint.
-        evaluate: called on rank 0 with (model, processor, step) every ``train.eval_steps``;
-            returns metrics to log.
+        evaluate: called on every rank with (model, processor, step) every ``train.eval_steps``;
+            what it returns on rank 0 is logged.
 
     Returns:
         The run directory: adapter or projector, processor, config, versions, metrics.
@@ -70,6 +72,8 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     processor = build_processor(config.model)
     settle_wandb(config.train.report_to, folder)
     arguments = training_arguments(config)
+    if evaluate is not None:
+        _refuse_sharded()
     checkpoint = _on_rank_0_first(lambda: _start(config, resume))
 
     encoder = encoder_for(config.model, processor, config.data.overlong)
@@ -120,6 +124,17 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         rundir.finish(config, trainer.state.global_step)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _refuse_sharded() -> None:
+    """Raises ValueError where a rank holds parts of the weights only, and can't generate alone."""
+    # Set by accelerate's launcher; there is no other way into FSDP here.
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true")
+    if is_deepspeed_zero3_enabled() or fsdp:
+        raise ValueError(
+            "data.eval.benchmarks can't be asked under ZeRO-3 or FSDP, where no rank has the whole "
+            "model; use ZeRO-2, or score checkpoints with 'llava-mole eval'."
+        )
 
 
 def _start(config: RunConfig, resume: str) -> Path | None:

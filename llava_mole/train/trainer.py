@@ -61,7 +61,8 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
             datasets: names; position = the id in ``dataset_ids``.
             bad_samples: what to do about samples that can't be read any more.
             heldout: data sets to report the loss of every ``settings.eval_steps``.
-            evaluate: called on rank 0 with (model, processor, step) at the same steps.
+            evaluate: called on every rank with (model, processor, step) at the same steps; what
+                it returns on rank 0 is logged.
             **kwargs: HF's.
         """
         super().__init__(*args, **kwargs)
@@ -209,7 +210,7 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Losses of the held-out sets, and what the callable measures on rank 0.
+        """Losses of the held-out sets, and what the callable measures.
 
         Neither gradients nor random states change, so a run evaluates as often as it likes and
         ends the same.
@@ -226,7 +227,7 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
                 self._prepare_inputs,
             )
             self.bad_samples.meet(problems)
-            if self.evaluate_callable is not None and self.is_world_process_zero():
+            if self.evaluate_callable is not None:
                 step = self.state.global_step
                 metrics |= self.evaluate_callable(self.model, self.processing_class, step)
         self.accelerator.wait_for_everyone()

@@ -57,7 +57,10 @@ def published(task: Task, scored: Sequence[Scored]) -> int | None:
 
 def notes(task: Task, scored: Sequence[Scored]) -> list[str]:
     """What a reader must know before the figures."""
-    found = list(task.benchmark.notes)
+    remark = task.benchmark.remark([s.question for s in scored])
+    found = [*task.benchmark.notes, *([remark] if remark else [])]
+    if task.limit is not None:
+        found.append(f"At most the first {task.limit:,} questions of each part.")
     whole = published(task, scored)
     if whole is not None and whole != len(scored):
         found.append(

@@ -79,8 +79,10 @@ def _sum(values: list[list[float]], parts: dict[str, list[Scored]]) -> Estimate:
         _replicates(np.asarray(own), _images([s.question for s in members]), seed=index)
         for index, (own, members) in enumerate(zip(values, parts.values(), strict=True))
     )
+    value = float(sum(map(np.mean, values)))
     low, high = np.quantile(replicates, (0.025, 0.975))
-    return Estimate(100 * float(sum(map(np.mean, values))), 100 * float(low), 100 * float(high))
+    # Draws around no hit at all lie above it.
+    return Estimate(100 * value, 100 * min(float(low), value), 100 * max(float(high), value))
 
 
 def _replicates(scores: np.ndarray, images: np.ndarray, seed: int) -> np.ndarray:

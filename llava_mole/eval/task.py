@@ -1,6 +1,6 @@
 """One benchmark opened for asking: its questions, checked, and how they are asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ class Task:
         benchmark: what it is.
         questions: in the benchmark's order.
         prompting: how they are asked.
+        limit: how many of each part at most; None for all.
     """
 
     label: str
     benchmark: Benchmark
     questions: Sequence[Question]
     prompting: Prompting
+    limit: int | None = None
 
     def ask(
         self,
@@ -93,16 +95,14 @@ def open_task(
         benchmark = own_set(name, metric or "exact_match", image_root)
     questions = benchmark.load(path, limit)
     label = name if limit is None else f"{name}.first{limit}"
-    return Task(label, benchmark, questions, prompting(benchmark, style, suffix, max_new_tokens))
+    how = prompting(benchmark, style, suffix, max_new_tokens)
+    return Task(label, benchmark, questions, how, limit)
 
 
-def missing_images(
-    questions: Sequence[Question], each: Callable[[], None] = lambda: None
-) -> list[tuple[Question, str]]:
+def missing_images(questions: Sequence[Question]) -> list[tuple[Question, str]]:
     """The first question of each image whose file can't be opened, and why; nothing is decoded."""
     looked, missing = set(), []
     for question in questions:
-        each()
         key = image_key(question)
         if key is None or key in looked:
             continue

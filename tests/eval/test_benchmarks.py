@@ -109,6 +109,7 @@ def test_chartqa_in_its_own_layout_tells_the_halves_apart(tmp_path):
 def test_docvqa_takes_the_one_answer_it_has(tmp_path):
     questions = load("docvqa", published.ureader(tmp_path))
     assert [q.references for q in questions] == [("ITC Limited",), ("1/8/93",), ("Paris",)]
+    assert "can only be lower" in BENCHMARKS["docvqa"].remark(questions)
     assert texts(questions) == ["Whose?", "When?", "Where?"]
 
 
@@ -118,6 +119,7 @@ def test_docvqa_takes_all_accepted_answers_from_due(tmp_path):
         ("ITC  Limited", "ITC"), ("1/8/93", "August 1"), ("Paris", "in Paris"),
     ]  # fmt: skip
     docvqa = BENCHMARKS["docvqa"]
+    assert docvqa.remark(questions) == ""
     scored = scoring.score(docvqa, questions, [Answer(q.id, "itc limited") for q in questions])
     # The facts' vector: two spaces cost DUE's rule one of twelve characters.
     assert scored[0].score == pytest.approx(11 / 12)

@@ -44,6 +44,7 @@ class Benchmark:
         authors_prefix: what the paper's authors put in front of each question; None where their
             code does not ask this benchmark.
         notes: said in the report.
+        remark: what is to be said about these questions; "" for nothing.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Benchmark:
     max_new_tokens: int = 128
     authors_prefix: str | None = None
     notes: tuple[str, ...] = ()
+    remark: Callable[[Sequence[Question]], str] = lambda questions: ""
 
     def load(self, folder: Path, limit: int | None = None) -> list[Question]:
         """The questions, at most ``limit`` of each part, in the order of the files.

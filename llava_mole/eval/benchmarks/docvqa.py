@@ -13,6 +13,7 @@ read too; the answers of its test split are not public.
 
 import json
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from llava_mole.data.records import Record
@@ -132,6 +133,16 @@ _RULE = Rule(
     lambda prediction, references: anls(prediction, references, "lmms"),
 )
 
+
+def _remark(questions: Sequence[Question]) -> str:
+    if any(len(question.references) > 1 for question in questions):
+        return ""
+    return (
+        "One accepted answer a question, as UReader's file has it. Published scores take the best "
+        "over all accepted ones (benchmark_files/DUE), so these can only be lower."
+    )
+
+
 DOCVQA = Benchmark(
     name="docvqa",
     title="DocVQA",
@@ -140,4 +151,5 @@ DOCVQA = Benchmark(
     total="DocQA",
     published={"test": 5188, "val": 5349},
     notes=("The second score is ANLS by lmms-eval's rule: spaces collapsed, 0.5 kept.",),
+    remark=_remark,
 )

@@ -87,7 +87,8 @@ def _index(results: Mapping[str, Any]) -> str:
         lines = lines_of(entry)
         printed = paper_column(lines, row)
         place = row["place"] if printed else ""
-        body += results_table(lines, printed or None, place, f"{label}.html", entry["title"])
+        titled = f"{entry['title']} ({label})"
+        body += results_table(lines, printed or None, place, f"{label}.html", titled)
         for name, value in entry["baselines"].items():
             baseline = cell(Estimate(**value))
             body.append(

@@ -5,11 +5,9 @@ import threading
 import numpy as np
 import pytest
 import torch
-from peft import get_peft_model
 from PIL import Image
 from transformers import TextIteratorStreamer
 
-from llava_mole import MoleConfig
 from llava_mole.generate import answer, answers, encode_prompts
 from llava_mole.model.templates import conversation, template_for
 from tests import tiny
@@ -45,12 +43,7 @@ def model(request):
     """A tiny LLaVA, bare or with random experts."""
     model = tiny.tiny_llava()
     if request.param == "mole":
-        model = get_peft_model(model, MoleConfig(num_experts=3, r=4)).eval()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "lora" in name or "mole" in name:
-                    parameter.normal_(std=0.2, generator=generator)
+        model = tiny.random_mole(model)
     return model
 
 

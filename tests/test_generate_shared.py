@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from peft import get_peft_model
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
-from llava_mole import MoleConfig
 from llava_mole.generate import answer, answers, encode_prompts
 from llava_mole.model.templates import conversation
 from tests import tiny
@@ -17,20 +15,9 @@ def processor():
     return tiny.tiny_processor(conversation("vicuna_v1").jinja)
 
 
-def random_adapter(model, **options):
-    """The model with a MoLE whose experts do something."""
-    model = get_peft_model(model, MoleConfig(num_experts=3, r=4, **options)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora" in name or "mole" in name:
-                parameter.normal_(std=0.2, generator=generator)
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return random_adapter(tiny.tiny_llava())
+    return tiny.random_mole(tiny.tiny_llava())
 
 
 def tokens_seen(model):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from peft import get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPVisionConfig,
@@ -19,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from llava_mole import MoleConfig
 
 IMAGE_SIZE = 28
 PATCH_SIZE = 14
@@ -122,6 +125,17 @@ def tiny_llava(seed: int = 0, **text_overrides) -> LlavaForConditionalGeneration
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlavaForConditionalGeneration(tiny_config(**text_overrides)).eval()
+
+
+def random_mole(model, std: float = 0.2, **options):
+    """``model`` with a MoLE (K = 3, r = 4) whose experts and LoRAs do something, in eval mode."""
+    model = get_peft_model(model, MoleConfig(**{"num_experts": 3, "r": 4, **options})).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name or "mole" in name:
+                parameter.normal_(std=std, generator=generator)
+    return model
 
 
 def tiny_model_section(folder: Path, seed: int = 0, open_clip: bool = True) -> dict:

@@ -22,8 +22,9 @@ Where each benchmark is fetched and how its folder looks: docs/evaluation.md.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llava_mole.cli.arguments import device_of, named_paths, open_sets
 
@@ -106,92 +107,86 @@ def run(arguments: argparse.Namespace) -> int:
     training = open_sets(arguments.training, "--training")
 
     from llava_mole.eval.baselines import with_shuffled_images
-    from llava_mole.eval.task import refuse_missing_images
+    from llava_mole.eval.evaluate import Blind, evaluate
+    from llava_mole.eval.report.summary import paper_row
 
+    # All that can be wrong without a model is found before one is loaded.
     tasks = [_open(arguments, name, path) for name, path in _benchmarks(arguments).items()]
     names = [task.benchmark.name for task in tasks]
     for option, extra in (("--training", training), ("--predictions", given)):
         if unknown := sorted(set(extra) - set(names)):
             raise ValueError(f"{option} {unknown[0]}: --benchmarks does not name it")
-    shuffled = {}
-    if arguments.shuffle_images:  # before the model is loaded: it may not be possible
-        for task in tasks:
-            shuffled[task.label] = with_shuffled_images(task.questions, arguments.seed)
-    if not given and arguments.on_bad_image == "fail":
-        for task in tasks:
-            refuse_missing_images(task)
-    return _evaluate(arguments, tasks, given, training, shuffled)
-
-
-def _evaluate(arguments, tasks, given, training, shuffled) -> int:
-    """Everything behind the checks that need no model."""
-    import dataclasses
-
-    from llava_mole.eval import results, scoring
-    from llava_mole.eval.ask import ALONE
-    from llava_mole.eval.baselines import majority_answers
-    from llava_mole.eval.predictions import read_predictions
-    from llava_mole.eval.report import summary as report
-
-    output = _output(arguments)
-    # Before the model is loaded: a wrong file shall not cost that time.
-    answers = {
-        task.label: read_predictions(given[task.benchmark.name], task.questions)
-        for task in tasks
-        if given
+    shuffled = {
+        task.label: with_shuffled_images(task.questions, arguments.seed)
+        for task in (tasks if arguments.shuffle_images else [])
     }
-    ranks, settings, loaded = ALONE, {}, None
-    if not given:
-        ranks, settings, loaded = _load(arguments)
-
-    def ask(task):
-        return task.ask(
-            *loaded,
-            output,
-            {**settings, "image_root": arguments.image_root},
-            arguments.batch_size,
-            ranks,
-            progress=True,
-        )
-
-    row = report.paper_row(arguments.model_path)
-    entries: dict[str, Any] = {}
-    for task in tasks:
-        said = answers[task.label] if given else ask(task)
-        blind = None
-        if task.label in shuffled:
-            others = dataclasses.replace(
-                task, label=f"{task.label}.shuffled", questions=shuffled[task.label]
-            )
-            blind = ask(others)
-        if ranks.rank:
-            continue
-        scored = scoring.score(task.benchmark, task.questions, said)
-        baselines = {}
-        if task.benchmark.name in training:
-            records = training[task.benchmark.name].records()
-            majority = majority_answers(task.questions, records)
-            baselines["majority_answer"] = _overall(task, majority)
-        if blind is not None:
-            baselines["shuffled_images"] = _overall(task, blind)
-        lines = scoring.lines(task.benchmark, scored)
-        how = {**task.prompting.settings(), **_how(arguments)} if not given else {}
-        entries[task.label] = results.entry(task, scored, lines, how, baselines)
-        report.write_benchmark(output, task.label, entries[task.label], scored, row, settings)
-    if ranks.rank == 0:
-        everything = results.update(output, settings, entries, row)
-        print(report.write_summary(output, everything, list(entries)))
+    output = _output(arguments)
+    who = _from_files(tasks, given) if given else _from_model(arguments, tasks, output)
+    shown = evaluate(
+        tasks,
+        who.answers_to,
+        output,
+        model=who.model,
+        how=who.how,
+        blind=Blind(training, shuffled),
+        row=paper_row(arguments.model_path),
+        rank=who.rank,
+    )
+    if who.rank == 0:
+        print(shown)
         print(f"report: {output / 'report.html'}\nanswers and results.json: {output}")
     return 0
 
 
-def _overall(task, answers):
-    """Score of a baseline over all questions, as the benchmark's first line has it."""
-    from llava_mole.eval import scoring
+class _Who(NamedTuple):
+    """Who answers: `answers_to` a task, named as ``model``, asked as ``how``, on this ``rank``."""
 
-    return scoring.lines(task.benchmark, scoring.score(task.benchmark, task.questions, answers))[
-        0
-    ].score
+    answers_to: Callable
+    model: dict[str, Any]
+    how: dict[str, Any]
+    rank: int
+
+
+def _from_files(tasks, given: dict[str, Path]) -> _Who:
+    from llava_mole.eval.predictions import read_predictions
+
+    answers = {
+        task.label: read_predictions(given[task.benchmark.name], task.questions) for task in tasks
+    }
+    return _Who(lambda task: answers[task.label], {}, {}, 0)
+
+
+def _from_model(arguments: argparse.Namespace, tasks, output: Path) -> _Who:
+    from llava_mole.eval.ranks import launched_ranks
+    from llava_mole.eval.task import refuse_missing_images
+    from llava_mole.model import load_run
+    from llava_mole.model.identity import weights_of
+
+    if arguments.on_bad_image == "fail":
+        for task in tasks:
+            refuse_missing_images(task)
+    ranks, device = launched_ranks(cpu=arguments.device == "cpu")
+    options = {
+        "model_base": arguments.model_base,
+        "conv_mode": arguments.conv_mode,
+        "load_4bit": arguments.load_4bit,
+        "load_8bit": arguments.load_8bit,
+    }
+    identity = {
+        "model_path": arguments.model_path,
+        "weights": weights_of(arguments.model_path),
+        **options,
+    }
+    device = device or device_of(arguments.device)
+    model, processor = load_run(arguments.model_path, device=device, **options)
+
+    def ask(task):
+        settings = {**identity, "image_root": arguments.image_root}
+        size = arguments.batch_size
+        return task.ask(model, processor, output, settings, size, ranks, progress=True)
+
+    how = {"prompt_style": arguments.prompt_style, "batch_size": arguments.batch_size}
+    return _Who(ask, identity, how, ranks.rank)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -275,34 +270,3 @@ def _output(arguments: argparse.Namespace) -> Path:
             "--output where the answers go"
         )
     return Path(arguments.output or Path(arguments.model_path) / "eval")
-
-
-def _load(arguments: argparse.Namespace):
-    """Ranks, what the answers depend on, and (model, processor)."""
-    from llava_mole.eval.ranks import launched_ranks
-    from llava_mole.model import load_run
-    from llava_mole.model.identity import weights_of
-
-    ranks, device = launched_ranks(cpu=arguments.device == "cpu")
-    device = device or device_of(arguments.device)
-    settings = {
-        "model_path": arguments.model_path,
-        "model_base": arguments.model_base,
-        "weights": weights_of(arguments.model_path),
-        "conv_mode": arguments.conv_mode,
-        "load_4bit": arguments.load_4bit,
-        "load_8bit": arguments.load_8bit,
-    }
-    loaded = load_run(
-        arguments.model_path,
-        arguments.model_base,
-        load_4bit=arguments.load_4bit,
-        load_8bit=arguments.load_8bit,
-        device=device,
-        conv_mode=arguments.conv_mode,
-    )
-    return ranks, settings, loaded
-
-
-def _how(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"prompt_style": arguments.prompt_style, "batch_size": arguments.batch_size}

@@ -16,7 +16,7 @@ from llava_mole.eval.benchmarks import BENCHMARKS
 from llava_mole.eval.report.summary import paper_row
 from llava_mole.model import load_run
 from tests import tiny
-from tests.cli.tiny_mole import write_run
+from tests.cli.tiny_mole import write_run, write_set
 from tests.eval import published
 from tests.train.ranks import REPOSITORY, environment
 
@@ -31,21 +31,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval")
     write_run(folder)
     published.everything(folder / "data")
-    rows = []
-    for index in range(QUESTIONS):
-        Image.new("RGB", (30, 20), (50 * index, 200, 30)).save(folder / f"{index}.png")
-        turns = [
-            {"from": "human", "value": "<image>\nWhat?"},
-            {"from": "gpt", "value": "yes" if index < 3 else "no"},
-        ]
-        rows.append({"id": str(index), "image": f"{index}.png", "conversations": turns})
-    published.dump_lines(folder / "set.jsonl", rows)
+    write_set(folder)
     for name in ("general", "document", "biomedicine"):
-        (folder / "quickstart" / name).mkdir(parents=True)
-        published.dump_lines(folder / "quickstart" / name / "test.jsonl", rows)
-        shutil.copy(folder / "0.png", folder / "quickstart" / name)
-        for index in range(QUESTIONS):
-            shutil.copy(folder / f"{index}.png", folder / "quickstart" / name)
+        write_set(folder / "quickstart" / name).rename(folder / "quickstart" / name / "test.jsonl")
     return folder
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from llava_mole import generate
 from llava_mole.cli.main import main
 from llava_mole.model import load_run
-from tests.cli.tiny_mole import write_run
+from tests.cli.tiny_mole import write_run, write_set
 
 QUESTIONS = 5
 
@@ -18,15 +18,7 @@ def folder(tmp_path_factory):
     """A finetuned run (untrained experts), and a question set with images of five colours."""
     folder = tmp_path_factory.mktemp("eval")
     write_run(folder)
-    rows = []
-    for index in range(QUESTIONS):
-        Image.new("RGB", (30, 20), (50 * index, 200, 30)).save(folder / f"{index}.png")
-        turns = [
-            {"from": "human", "value": "<image>\nWhat?"},
-            {"from": "gpt", "value": "yes" if index < 3 else "no"},
-        ]
-        rows.append({"id": str(index), "image": f"{index}.png", "conversations": turns})
-    (folder / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_set(folder)
     return folder
 
 

@@ -2,10 +2,10 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llava_mole.data.records import BadRecord, Record
 from llava_mole.eval.questions import Question
@@ -111,7 +111,7 @@ def first_folder(benchmark: str, folder: Path, places: Sequence[str], needs: str
     )
 
 
-def read_json(file: Path) -> list | dict:
+def read_json(file: Path) -> Any:
     """A JSON file whole.
 
     Raises:
@@ -123,13 +123,33 @@ def read_json(file: Path) -> list | dict:
         raise ValueError(f"{file}: not readable as JSON ({error}); fetch it again") from None
 
 
+def rows(file: Path, content: object, within: str = "") -> Iterator[tuple[int, str, dict]]:
+    """``(index, place, object)`` of a list of JSON objects that ``file`` holds.
+
+    Args:
+        file: it was read from.
+        content: what should be that list.
+        within: where in the file it stands, for errors.
+
+    Raises:
+        ValueError: it is no list, or an item is no object; names file and item.
+    """
+    if not isinstance(content, list):
+        raise ValueError(f"{file}{within}: must be a list of questions; fetch it again")
+    for index, row in enumerate(content):
+        place = f"{file}{within}, item {index}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: must be a JSON object; fetch the file again")
+        yield index, place, row
+
+
 def jsonl(file: Path) -> list[tuple[int, dict]]:
     """``(line, object)`` of a JSONL file, blank lines passed over.
 
     Raises:
         ValueError: a line that is not a JSON object; names file and line.
     """
-    rows = []
+    found = []
     try:
         with open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -141,10 +161,10 @@ def jsonl(file: Path) -> list[tuple[int, dict]]:
                     raise ValueError(f"{file}:{number}: not JSON ({error}); repair it") from None
                 if not isinstance(row, dict):
                     raise ValueError(f"{file}:{number}: must be a JSON object; repair it")
-                rows.append((number, row))
+                found.append((number, row))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not readable ({error}); fetch it again") from None
-    return rows
+    return found
 
 
 def whole(items: Sequence[Record | BadRecord]) -> list[Record]:

@@ -14,6 +14,7 @@ from llava_mole.eval.benchmarks.benchmark import (
     Rule,
     first_folder,
     read_json,
+    rows,
     source_items,
     text_field,
     whole,
@@ -41,24 +42,19 @@ def _half(root: Path, half: str) -> list[Question]:
     file = root / f"test_{half}.json"
     if not file.is_file():
         raise ValueError(f"chartqa: {file} is missing; both halves of the test set are needed")
-    questions = []
-    for index, row in enumerate(read_json(file)):
-        place = f"{file}, item {index}"
-        if not isinstance(row, dict):
-            raise ValueError(f"{place}: must be a JSON object; fetch the file again")
-        questions.append(
-            Question(
-                id=f"{half}-{index}",
-                part=half,
-                dataset="",
-                turns=asked(text_field(row, ("query",), place)),
-                references=(text_field(row, ("label",), place),),
-                image=text_field(row, ("imgname",), place),
-                image_root=str(root / "png"),
-                place=place,
-            )
+    return [
+        Question(
+            id=f"{half}-{index}",
+            part=half,
+            dataset="",
+            turns=asked(text_field(row, ("query",), place)),
+            references=(text_field(row, ("label",), place),),
+            image=text_field(row, ("imgname",), place),
+            image_root=str(root / "png"),
+            place=place,
         )
-    return questions
+        for index, place, row in rows(file, read_json(file))
+    ]
 
 
 def _scored(rule: str):

@@ -24,6 +24,7 @@ from llava_mole.eval.benchmarks.benchmark import (
     first_folder,
     jsonl,
     read_json,
+    rows,
     source_items,
     text_field,
     text_list,
@@ -85,14 +86,14 @@ def _spelled(metadata: Path, records: list[Record]) -> list[tuple[str, str]]:
             (Path(str(record.images[0])).stem, record.turns[-2].content.split("\n", 1)[-1])
             for record in records
         ]
-    rows = jsonl(metadata)
-    if len(rows) != len(records):
+    lines = jsonl(metadata)
+    if len(lines) != len(records):
         raise ValueError(
-            f"{metadata}: {len(rows)} lines beside {len(records)} questions of test_DocVQA.jsonl; "
+            f"{metadata}: {len(lines)} lines beside {len(records)} questions of test_DocVQA.jsonl; "
             "both files must be of the same release"
         )
     names = []
-    for line, row in rows:
+    for line, row in lines:
         try:
             truth = json.loads(row["ground_truth"])
             name = row["file_name"].split("/")[-1].split(".pdf")[0]
@@ -104,27 +105,20 @@ def _spelled(metadata: Path, records: list[Record]) -> list[tuple[str, str]]:
 
 def _validation(file: Path) -> list[Question]:
     content = read_json(file)
-    rows = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: must be an object with a list 'data'; fetch it again")
-    questions = []
-    for index, row in enumerate(rows):
-        place = f"{file}, item {index} of 'data'"
-        if not isinstance(row, dict):
-            raise ValueError(f"{place}: must be a JSON object; fetch the file again")
-        questions.append(
-            Question(
-                id=text_field(row, ("questionId",), place),
-                part="val",
-                dataset="",
-                turns=asked(text_field(row, ("question",), place)),
-                references=text_list(row, "answers", place),
-                image=text_field(row, ("image",), place),
-                image_root=str(file.parent),
-                place=place,
-            )
+    data = content.get("data") if isinstance(content, dict) else None
+    return [
+        Question(
+            id=text_field(row, ("questionId",), place),
+            part="val",
+            dataset="",
+            turns=asked(text_field(row, ("question",), place)),
+            references=text_list(row, "answers", place),
+            image=text_field(row, ("image",), place),
+            image_root=str(file.parent),
+            place=place,
         )
-    return questions
+        for _, place, row in rows(file, data, ", key 'data'")
+    ]
 
 
 _RULE = Rule(

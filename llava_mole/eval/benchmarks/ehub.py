@@ -16,6 +16,7 @@ from llava_mole.eval.benchmarks.benchmark import (
     Rule,
     first_folder,
     read_json,
+    rows,
     text_field,
     text_list,
 )
@@ -66,27 +67,19 @@ def _folder(root: Path, name: str, part: str, dataset: str) -> list[Question]:
     file = root / name / "dataset.json"
     if not file.is_file():
         raise ValueError(f"ehub: {file} is missing; all of the benchmark's folders are needed")
-    rows = read_json(file)
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: must be a list of questions; fetch it again")
-    questions = []
-    for index, row in enumerate(rows):
-        place = f"{file}, item {index}"
-        if not isinstance(row, dict):
-            raise ValueError(f"{place}: must be a JSON object; fetch the file again")
-        questions.append(
-            Question(
-                id=f"{name}/{index}",
-                part=part,
-                dataset=dataset,
-                turns=asked(text_field(row, ("question",), place)),
-                references=text_list(row, "gt_answers", place),
-                image=text_field(row, ("image_path",), place),
-                image_root=str(root / name),
-                place=place,
-            )
+    return [
+        Question(
+            id=f"{name}/{index}",
+            part=part,
+            dataset=dataset,
+            turns=asked(text_field(row, ("question",), place)),
+            references=text_list(row, "gt_answers", place),
+            image=text_field(row, ("image_path",), place),
+            image_root=str(root / name),
+            place=place,
         )
-    return questions
+        for index, place, row in rows(file, read_json(file))
+    ]
 
 
 _RULE = Rule(

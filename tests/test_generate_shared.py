@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
 from llava_mole.generate import answer, answers, encode_prompts
 from llava_mole.model.templates import conversation
@@ -105,13 +104,12 @@ def test_the_longest_prompt_decides_what_fits_not_the_padding(model, processor):
         processor.tokenizer.model_max_length = 1024
 
 
-def test_the_penalty_is_on_the_answer_alone(model, processor):
-    """Against a loop over logits without cache: the prompt's tokens are as likely as they were."""
-    picture, turns = prompts(1)[0]
-    inputs = dict(encode_prompts(processor, [(picture, turns)]))
+def penalised_by_hand(model, processor, prompt, steps):
+    """A loop over logits without cache, the penalty on what was said so far alone."""
+    inputs = dict(encode_prompts(processor, [prompt]))
     length = inputs["input_ids"].shape[1]
     with torch.no_grad():
-        for _ in range(12):
+        for _ in range(steps):
             scores = model(**inputs, use_cache=False).logits[:, -1].float()
             for token in set(inputs["input_ids"][0, length:].tolist()):
                 value = scores[0, token]
@@ -121,17 +119,23 @@ def test_the_penalty_is_on_the_answer_alone(model, processor):
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             if token.item() == processor.tokenizer.eos_token_id:
                 break
-    ids = inputs["input_ids"][0, length:]
-    expected = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    said = answer(model, processor, picture, turns, max_new_tokens=12, repetition_penalty=10.0)
-    assert said == expected
-    assert said != answer(model, processor, picture, turns, max_new_tokens=12)
-    # transformers' own default, which penalises the prompt, says something else here.
-    penalty = RepetitionPenaltyLogitsProcessor(10.0)
-    first = model(**encode_prompts(processor, [(picture, turns)])).logits[:, -1].float()
-    whole = penalty(encode_prompts(processor, [(picture, turns)])["input_ids"], first.clone())
-    assert not torch.equal(whole, first)
-    batch = prompts(5, images=2)
-    alone = [answer(model, processor, i, t, max_new_tokens=8, repetition_penalty=10.0)
-             for i, t in batch]  # fmt: skip
-    assert answers(model, processor, batch, max_new_tokens=8, repetition_penalty=10.0) == alone
+    return inputs["input_ids"][0, length:]
+
+
+def test_the_penalty_is_on_the_answer_alone(model, processor):
+    batch = prompts(24, images=3)
+    options = {"max_new_tokens": 8, "repetition_penalty": 10.0}
+    said = answers(model, processor, batch, **options)
+    whole = []
+    for prompt, text in zip(batch, said, strict=True):
+        ids = penalised_by_hand(model, processor, prompt, 8)
+        assert text == processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        # What transformers does with the option of this name: the prompt's tokens count too.
+        inputs = encode_prompts(processor, [prompt])
+        out = model.generate(
+            **inputs, max_new_tokens=8, do_sample=False, repetition_penalty=10.0,
+            pad_token_id=processor.tokenizer.pad_token_id,
+        )[0, inputs["input_ids"].shape[1] :]  # fmt: skip
+        whole.append(processor.tokenizer.decode(out, skip_special_tokens=True).strip())
+    assert said != whole
+    assert said != answers(model, processor, batch, max_new_tokens=8)

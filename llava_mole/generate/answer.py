@@ -100,8 +100,7 @@ def answers(
     training = model.training
     model.eval()
     try:
-        image_token = processor.image_token_id
-        inputs = shared_prefill(model, encoded, image_token, tokenizer.pad_token_id)
+        inputs = shared_prefill(model, encoded, processor.image_token_id)
         length = inputs["input_ids"].shape[1]
         if repetition_penalty != 1.0:
             penalty = RepetitionPenaltyLogitsProcessor(repetition_penalty, length)

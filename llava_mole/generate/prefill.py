@@ -19,14 +19,13 @@ from transformers import DynamicCache
 from llava_mole.generate.prompts import Prompts
 
 
-def shared_prefill(model: nn.Module, prompts: Prompts, image_token: int, pad_token: int) -> dict:
+def shared_prefill(model: nn.Module, prompts: Prompts, image_token: int) -> dict:
     """What ``model.generate`` takes for ``prompts``, with the cache of the images' part filled.
 
     Args:
         model: a LLaVA, with or without adapter, in eval mode.
         prompts: on the model's device.
         image_token: id of ``<image>``.
-        pad_token: id to fill with.
 
     Returns:
         ``input_ids``, ``attention_mask`` (B, P + S), S the longest question, and
@@ -70,13 +69,13 @@ def shared_prefill(model: nn.Module, prompts: Prompts, image_token: int, pad_tok
         )
     cache.batch_select_indices(torch.tensor(owner, device=ids.device))
 
-    # What follows the prefix ends at the last column already; columns that are padding in every row
-    # go, and where a row is shorter its prefix tokens do.
+    # What follows the prefix ends at the last column already; where a row's is shorter, what stands
+    # in front of it is masked.
     longest = length - int(ends.min())
     rest, rest_mask = ids[:, length - longest :], mask[:, length - longest :]
     follows = torch.arange(length - longest, length, device=ids.device)[None] >= ends[:, None]
     return {
-        "input_ids": torch.cat([prefixes, rest.where(follows, pad_token)], dim=1),
+        "input_ids": torch.cat([prefixes, rest], dim=1),
         "attention_mask": torch.cat([torch.ones_like(prefixes), rest_mask * follows], dim=1),
         "past_key_values": cache,
     }

@@ -126,6 +126,20 @@ def test_docvqa_takes_all_accepted_answers_from_due(tmp_path):
     assert scored[0].strict == 1
 
 
+def test_docvqa_pairs_a_question_that_stands_twice_in_order(tmp_path):
+    root = published.due(published.ureader(tmp_path))
+    file = root / "ureader_json/test_DocVQA.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines, lines[0]]))
+    document = root / "benchmark_files/DUE/DocVQA/test/document.jsonl"
+    rows = [json.loads(line) for line in document.read_text().splitlines()]
+    again = {"key": "Whose?", "values": [{"value": "B", "value_variants": ["B"]}]}
+    rows[1]["annotations"].append(again)
+    published.dump_lines(document, rows)
+    questions = load("docvqa", root)
+    assert [q.references for q in questions[::3]] == [("ITC  Limited", "ITC"), ("B",)]
+
+
 def test_docvqa_follows_donuts_list_where_due_spells_a_question_otherwise(tmp_path):
     root = published.due(published.ureader(tmp_path), spelled="Whose  is it?")
     with pytest.raises(ValueError, match=r"test_DocVQA\.jsonl:1: .*no answers to 'Whose\?'"):

@@ -2,8 +2,7 @@
 
 UReader's file ``ureader_json/test_ChartQA.jsonl`` or ChartQA's own ``test/test_human.json`` and
 ``test/test_augmented.json`` (``{"imgname", "query", "label"}``, images in ``test/png``), which
-tell the two halves apart. As in UReader's evaluation, line breaks are taken out of both sides and
-one trailing period off the label.
+tell the two halves apart.
 """
 
 from pathlib import Path
@@ -58,12 +57,9 @@ def _half(root: Path, half: str) -> list[Question]:
 
 
 def _scored(rule: str):
-    def score(prediction: str, references) -> float:
-        prediction = prediction.replace("\n", "")
-        targets = (text.replace("\n", "").removesuffix(".") for text in references)
-        return float(any(relaxed_accuracy(prediction, target, rule) for target in targets))
-
-    return score
+    return lambda prediction, references: float(
+        any(relaxed_accuracy(prediction, target, rule) for target in references)
+    )
 
 
 _RULE = Rule(

@@ -56,6 +56,7 @@ def evaluate(
         What the terminal shows; "" on other ranks.
     """
     entries: dict[str, Any] = {}
+    shown = ""
     for task in tasks:
         answers = answers_to(task)
         unseen = None
@@ -78,10 +79,9 @@ def evaluate(
         table = lines(task.benchmark, scored)
         entries[task.label] = results.entry(task, scored, table, settings, baselines)
         write_benchmark(output, task.label, entries[task.label], scored, row, model)
-    if rank:
-        return ""
-    everything = results.update(output, model, entries, row)
-    return write_summary(output, everything, list(entries))
+        # At once: what comes after may be stopped.
+        shown = write_summary(output, results.update(output, model, entries, row), list(entries))
+    return shown
 
 
 def _overall(task: Task, answers: Sequence[Answer]) -> Estimate:

@@ -138,6 +138,18 @@ def random_mole(model, std: float = 0.2, **options):
     return model
 
 
+def without_bfloat16_kernels(model):
+    """A 4-bit model that computes the same on every CPU.
+
+    With AVX512-BF16 bitsandbytes packs a weight at the first forward in evaluation, blocks of 64 a
+    row, and multiplies in bfloat16 from then on, but not in training.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
 def tiny_model_section(folder: Path, seed: int = 0, open_clip: bool = True) -> dict:
     """A ``model:`` section (`ModelConfig` fields) of the same size, random from ``seed``.
 

@@ -4,7 +4,7 @@
       --benchmarks ehub chartqa docvqa pathvqa --data playground/data
 
   # on eight GPUs; started again after a stop it goes on where it was
-  accelerate launch --num_processes 8 -m llava_mole.cli.main eval --model-path RUN \\
+  torchrun --nproc-per-node 8 -m llava_mole.cli.main eval --model-path RUN \\
       --benchmarks pathvqa --data playground/data --batch-size 32
 
   # eHub as the paper's published inference code asks it
@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if who.rank == 0:
         print(shown)
-        print(f"report: {output / 'report.html'}\nanswers and results.json: {output}")
+        print(f"report: {output / 'report.html'}\nall of it: {output}")
     return 0
 
 
@@ -151,7 +151,10 @@ def _from_files(tasks, given: dict[str, Path]) -> _Who:
     from llava_mole.eval.predictions import read_predictions
 
     answers = {
-        task.label: read_predictions(given[task.benchmark.name], task.questions) for task in tasks
+        task.label: read_predictions(
+            given[task.benchmark.name], task.questions, sliced=task.limit is not None
+        )
+        for task in tasks
     }
     return _Who(lambda task: answers[task.label], {}, {}, 0)
 
@@ -161,6 +164,7 @@ def _from_model(arguments: argparse.Namespace, tasks, output: Path) -> _Who:
     from llava_mole.eval.task import refuse_missing_images
     from llava_mole.model import load_run
     from llava_mole.model.identity import weights_of
+    from llava_mole.model.templates import conversation
 
     if arguments.on_bad_image == "fail":
         for task in tasks:
@@ -178,10 +182,18 @@ def _from_model(arguments: argparse.Namespace, tasks, output: Path) -> _Who:
         **options,
     }
     device = device or device_of(arguments.device)
+    settings = {**identity, "image_root": arguments.image_root}
+    if ranks.rank == 0:
+        for task in tasks:
+            task.settle(output, settings)
     model, processor = load_run(arguments.model_path, device=device, **options)
+    if conversation("plain").tag in processor.chat_template:
+        raise ValueError(
+            f"{arguments.model_path}: its template, plain, leaves questions out, as stage 1 only "
+            "captions; give --conv-mode vicuna_v1 or chatml"
+        )
 
     def ask(task):
-        settings = {**identity, "image_root": arguments.image_root}
         size = arguments.batch_size
         return task.ask(model, processor, output, settings, size, ranks, progress=True)
 
@@ -223,6 +235,8 @@ def _benchmarks(arguments: argparse.Namespace) -> dict[str, Path]:
         if name in found:
             raise ValueError(f"--benchmarks: {name!r} is named twice")
         found[name] = arguments.data
+    if "report" in found:
+        raise ValueError("--benchmarks report: that name is the report's own; take another")
     for name, path in found.items():
         if not Path(path).exists():
             raise ValueError(f"--benchmarks {name}: {path} is not there; correct the path")

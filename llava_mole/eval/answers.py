@@ -79,7 +79,15 @@ class AnswerFolder:
         replace_json(file, settings)
 
     def repair(self) -> None:
-        """Drops the last line of each journal if a crash cut it off."""
+        """Makes what is there fit to go on from.
+
+        The last line of a journal that a crash cut off is dropped. A final file that lacks answers,
+        or has questions that could not be asked, becomes a journal again: those are tried anew.
+        """
+        if self.final.exists():
+            known = self.known()
+            if len(known) < len(self.questions) or any(a.error for a in known.values()):
+                os.replace(self.final, self._journal(0))
         for journal in self._journals():
             raw = journal.read_bytes()
             whole = raw.rfind(b"\n") + 1
@@ -107,7 +115,9 @@ class AnswerFolder:
                         f"{file}:{number}: no answer to one of these questions; delete "
                         f"{self.folder} to ask afresh"
                     ) from None
-                found[answer.id] = answer
+                # One that was tried anew may stand in another rank's journal.
+                if not (answer.error and answer.id in found):
+                    found[answer.id] = answer
         return found
 
     @contextlib.contextmanager

@@ -62,8 +62,8 @@ def ask(
         progress: label of the progress bar on rank 0, none if ``None``.
 
     Raises:
-        ValueError: ``folder`` holds answers to other questions or of other settings, or a prompt
-            is longer than the context.
+        ValueError: ``folder`` holds answers to other questions or of other settings, or no
+            question could be asked.
     """
     answers = AnswerFolder(folder, questions)
     plan = batches(questions, batch_size)
@@ -74,14 +74,20 @@ def ask(
         ranks.wait()
     else:
         with answers.locked():
-            answers.hold_to({**settings, "batch_size": batch_size})
+            answers.hold_to(settings)
             answers.repair()
             ranks.wait()
             _ask_missing(answers, plan, answer_batch, ranks, progress)
             answers.finish()
             ranks.wait()
     known = answers.known()
-    return [known[question.id] for question in questions]
+    found = [known[question.id] for question in questions]
+    if all(answer.error for answer in found):
+        raise ValueError(
+            f"{folder}: not one of {len(found)} questions could be asked; of the first: "
+            f"{found[0].error}"
+        )
+    return found
 
 
 def _ask_missing(
@@ -92,7 +98,7 @@ def _ask_missing(
     progress: str | None,
 ) -> None:
     questions = answers.questions
-    known = answers.known()
+    known = {id for id, answer in answers.known().items() if not answer.error}
     # All have read what is known before anyone adds to it.
     ranks.wait()
     todo = [batch for batch in plan if any(questions[i].id not in known for i in batch)]
@@ -168,8 +174,8 @@ def _images(batch: Sequence[Question]) -> Images:
 def answered(
     batch: Sequence[Question], images: Images, answer_batch: AnswerBatch
 ) -> list[tuple[Question, Answer]]:
-    """The batch's answers; a question whose image can't be read is not asked, and says so."""
-    prompts, asked, failed = [], [], {}
+    """The batch's answers; one whose image can't be read, or that is too long, says so instead."""
+    prompts, asked, failed, said = [], [], {}, {}
     for question in batch:
         image = images.get(image_key(question))
         if isinstance(image, ImageError):
@@ -177,14 +183,15 @@ def answered(
         else:
             asked.append(question)
             prompts.append((image, question.turns))
-    said = {}
-    if asked:
-        try:
-            predictions = answer_batch(prompts)
-        except ValueError as error:
-            longest = max(asked, key=lambda question: len(question.text))
-            raise ValueError(f"{longest.place} or its batch: {error}") from error
+    try:
+        predictions = answer_batch(prompts) if asked else []
         said = dict(zip((question.id for question in asked), predictions, strict=True))
+    except ValueError:  # a prompt that does not fit: which one?
+        for question, prompt in zip(asked, prompts, strict=True):
+            try:
+                (said[question.id],) = answer_batch([prompt])
+            except ValueError as error:
+                failed[question.id] = f"{question.place}: {error}"
     return [
         (question, Answer(question.id, said.get(question.id), failed.get(question.id, "")))
         for question in batch

@@ -12,13 +12,16 @@ ID_KEYS = ("id", "question_id")
 TEXT_KEYS = ("prediction", "text", "answer", "model_answer")
 
 
-def read_predictions(file: Path, questions: Sequence[Question]) -> list[Answer]:
+def read_predictions(
+    file: Path, questions: Sequence[Question], sliced: bool = False
+) -> list[Answer]:
     """One answer for each question, in the questions' order.
 
     Args:
         file: JSONL or a JSON array of ``{"id", "prediction"}``: ours (``answers.jsonl``), LLaVA's
             answer files (``question_id``, ``text``) and their like.
         questions: the benchmark's.
+        sliced: whether these are only some of them, so that other ids are no error.
 
     Raises:
         ValueError: a missing, repeated or unknown id, or a row without id or text; names file,
@@ -50,7 +53,7 @@ def read_predictions(file: Path, questions: Sequence[Question]) -> list[Answer]:
             raise ValueError(f"{place}: the answer to {id!r} must be a text")
         found[id] = Answer(id, text, str(error) if text is None else "")
     first = questions[0].id
-    if unknown:
+    if unknown and not sliced:
         number, id = unknown[0]
         raise ValueError(
             f"{file}:{number}: no question has the id {id!r} ({len(unknown)} such line(s)); ids "

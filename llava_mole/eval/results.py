@@ -12,7 +12,7 @@ from llava_mole.eval.task import Task
 from llava_mole.files import replace_json
 
 RESULTS = "results.json"
-# Failed images that are named in results and reports; all are in the answers.
+# Questions not asked that are named in results and reports; all are in the answers.
 NAMED = 20
 
 
@@ -40,7 +40,7 @@ def entry(
         "settings": dict(settings),
         "questions": len(scored),
         "published_questions": published(task, scored),
-        "failed_images": len(failed),
+        "not_asked": len(failed),
         "failed": [{"id": s.question.id, "error": s.answer.error} for s in failed[:NAMED]],
         "lines": [dataclasses.asdict(line) for line in lines],
         "baselines": {name: dataclasses.asdict(value) for name, value in baselines.items()},
@@ -68,7 +68,7 @@ def notes(task: Task, scored: Sequence[Scored]) -> list[str]:
             "figures are of these alone."
         )
     if failed := sum(s.answer.prediction is None for s in scored):
-        found.append(f"{failed} question(s) whose image could not be read count as 0.")
+        found.append(f"{failed} question(s) could not be asked and count as 0; they are named.")
     return found
 
 

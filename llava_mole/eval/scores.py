@@ -11,7 +11,8 @@ class Answer:
 
     Attributes:
         id: of the question.
-        prediction: its text; None where the image could not be read, so nothing was asked.
+        prediction: its text; None where nothing was asked, as the image could not be read or the
+            prompt is longer than the context.
         error: why not; "" where there is a prediction.
     """
 
@@ -27,7 +28,7 @@ class Scored:
     Attributes:
         question: the question.
         answer: the answer to it.
-        score: by the published rule; 0 where the image could not be read.
+        score: by the published rule; 0 where nothing was asked.
         strict: by the strict rule; None where the benchmark has none.
     """
 
@@ -55,7 +56,7 @@ class Line:
         name: ``All``, an ability, a data set.
         part: the part that a data set belongs to; the name itself for a part, "" for the total.
         questions: how many there are; every one counts.
-        failed: those among them whose image could not be read, scored 0.
+        failed: those among them that could not be asked, scored 0.
         score: by the published rule.
         strict: by the strict rule; None where the benchmark has none.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 from llava_mole import generate
 from llava_mole.data.images.read import ImageError, check_exists
+from llava_mole.eval.answers import AnswerFolder
 from llava_mole.eval.ask import ALONE, Ranks, ask, image_key
 from llava_mole.eval.benchmarks import BENCHMARKS, Benchmark, own_set
 from llava_mole.eval.prompts import Prompting, prompting
@@ -57,11 +58,23 @@ class Task:
             [self.prompting.apply(question) for question in self.questions],
             answer_batch,
             folder / self.label,
-            {**settings, **self.prompting.settings()},
+            self._settings(settings),
             batch_size,
             ranks,
             self.label if progress else None,
         )
+
+    def settle(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Looks, before a model is loaded, whether `ask` would refuse the folder.
+
+        Raises:
+            ValueError: it holds answers given under other settings.
+            OSError: it can't be written.
+        """
+        AnswerFolder(folder / self.label, self.questions).hold_to(self._settings(settings))
+
+    def _settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {**settings, **self.prompting.settings()}
 
 
 def open_task(

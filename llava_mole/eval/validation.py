@@ -53,16 +53,17 @@ class Validation:
 
 
 def logged(task: Task, scored: Sequence[Scored], lines: Sequence[Line]) -> dict[str, float]:
-    """The lines' scores in per cent by metric name, and how many images failed, if any did."""
+    """The lines' scores in per cent by metric name, and how many questions were not asked."""
     name = task.benchmark.name
     metrics = {}
     for line in lines:
-        key = f"{line.part}/{line.name}" if line.kind == "dataset" else line.name
-        if line.kind == "dataset" and line.part == name:
-            key = line.name
+        # Trackers nest by slashes; a kind of question such as yes/no is one thing.
+        key = line.name.replace("/", "-")
+        if line.kind == "dataset" and line.part != name:
+            key = f"{line.part}/{key}"
         metrics[f"{name}/{'score' if key == name else key}"] = line.score.value
     if failed := sum(s.answer.prediction is None for s in scored):
-        metrics[f"{name}/failed_images"] = float(failed)
+        metrics[f"{name}/not_asked"] = float(failed)
     return metrics
 
 

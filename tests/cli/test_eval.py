@@ -161,12 +161,12 @@ def test_a_missing_image_stops_before_the_model_or_counts(folder, tmp_path, caps
     assert "1 of 2 images can't be opened" in capsys.readouterr().err
     assert run(*words, *model_words(folder, "--on-bad-image", "count")) == 0
     entry = results(tmp_path / "out")["pathvqa"]
-    assert (entry["questions"], entry["failed_images"]) == (6, 3)
+    assert (entry["questions"], entry["not_asked"]) == (6, 3)
     assert "test_0001.jpg" in entry["failed"][0]["error"]
     assert sum(line["questions"] for line in entry["lines"]) == 6
     out = capsys.readouterr().out
-    assert "3 question(s) whose image could not be read count as 0" in out
-    assert "failed images" in out
+    assert "3 question(s) could not be asked and count as 0" in out
+    assert "not asked" in out
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,8 @@ def test_a_missing_image_stops_before_the_model_or_counts(folder, tmp_path, caps
         (["--benchmarks", "a={set}", "--metric", "bleu"], "choose one of exact_match"),
         (["--benchmarks", "ehub", "--data", "{data}", "--metric", "anls"], "sets of your own"),
         (["--benchmarks", "a={bad}"], "bad.jsonl:1"),
+        (["--benchmarks", "report={set}"], "the report's own"),
+        (["--benchmarks", "a={set}", "--conv-mode", "plain"], "leaves questions out"),
         (["--benchmarks", "a={set}", "--device", "abacus"], "--device"),
         (["--benchmarks", "a={set}", "--device", "cuda:99"], "GPUs"),
         (["--benchmarks", "a={one}", "--shuffle-images"], "one image; shuffling"),

@@ -269,6 +269,13 @@ def test_files_that_are_no_json_name_the_file(tmp_path):
     file.write_text("{}")
     with pytest.raises(ValueError, match="must be a list of questions"):
         load("ehub", tmp_path)
+    # An empty ability would leave the sum of five one of four.
+    file.write_text("[]")
+    with pytest.raises(ValueError, match=r"dataset\.json: has no questions"):
+        load("ehub", tmp_path)
+    file.write_text('[{"gt_answers": NaN}]')
+    with pytest.raises(ValueError, match="NaN is no value of JSON"):
+        load("ehub", tmp_path)
 
 
 def test_a_hostile_pickle_is_refused(tmp_path):

@@ -287,9 +287,12 @@ def test_bootstrap_of_thousands_of_clusters_is_quick_whole_and_fixed_by_its_seed
 @pytest.mark.parametrize("hit", [0, 1])
 def test_bootstrap_of_equal_hits_is_wilsons_interval(hit):
     interval = bootstrap_interval(np.full(20, hit), np.arange(20) // 2)
-    assert interval == wilson_interval(20 * hit, 20)
+    # Ten images with two questions each are ten trials.
+    assert interval == wilson_interval(10 * hit, 10)
     assert interval[0] < interval[1]
-    assert bootstrap_interval(np.full(20, 0.5), np.arange(20)) == (0.5, 0.5)
+    # One right and one wrong about each image: equal clusters are no certainty either.
+    paired = bootstrap_interval(np.arange(20) % 2, np.arange(20) // 2)
+    assert paired == wilson_interval(5, 10)
 
 
 def test_bootstrap_refuses_nothing_and_unequal_lengths():

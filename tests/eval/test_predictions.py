@@ -65,3 +65,10 @@ def test_no_json_and_no_file(tmp_path):
         read_predictions(tmp_path / "p.json", QUESTIONS)
     with pytest.raises(ValueError, match="no such file"):
         read_predictions(tmp_path / "q.json", QUESTIONS)
+
+
+def test_a_slice_takes_its_own_out_of_a_whole_file(tmp_path):
+    file = write(tmp_path / "p.jsonl", GOOD)
+    assert [a.id for a in read_predictions(file, QUESTIONS[:2], sliced=True)] == ["1", "2"]
+    with pytest.raises(ValueError, match="no question has the id '3'"):
+        read_predictions(file, QUESTIONS[:2])

@@ -118,7 +118,7 @@ def read_json(file: Path) -> Any:
         ValueError: it can't be read; names the file.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as JSON ({error}); fetch it again") from None
 
@@ -136,11 +136,17 @@ def rows(file: Path, content: object, within: str = "") -> Iterator[tuple[int, s
     """
     if not isinstance(content, list):
         raise ValueError(f"{file}{within}: must be a list of questions; fetch it again")
+    if not content:
+        raise ValueError(f"{file}{within}: has no questions; fetch it again")
     for index, row in enumerate(content):
         place = f"{file}{within}, item {index}"
         if not isinstance(row, dict):
             raise ValueError(f"{place}: must be a JSON object; fetch the file again")
         yield index, place, row
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no value of JSON")
 
 
 def jsonl(file: Path) -> list[tuple[int, dict]]:
@@ -151,12 +157,12 @@ def jsonl(file: Path) -> list[tuple[int, dict]]:
     """
     found = []
     try:
-        with open(file, encoding="utf-8") as lines:
+        with open(file, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.isspace():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line, parse_constant=_no_number)
                 except (ValueError, RecursionError) as error:
                     raise ValueError(f"{file}:{number}: not JSON ({error}); repair it") from None
                 if not isinstance(row, dict):

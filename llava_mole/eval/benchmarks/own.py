@@ -56,7 +56,7 @@ def own_set(name: str, metric: str = "exact_match", image_root: str | None = Non
 
 def _is_question_file(file: Path) -> bool:
     """Whether the first row is a question of LLaVA's question files."""
-    with open(file, encoding="utf-8", errors="replace") as lines:
+    with open(file, encoding="utf-8-sig", errors="replace") as lines:
         first = next((line for line in lines if not line.isspace()), "")
     if not first.startswith("{") or '"conversations"' in first:
         return False

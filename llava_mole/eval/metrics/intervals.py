@@ -8,7 +8,7 @@ import numpy as np
 _CHUNK = 1_000_000
 
 
-def wilson_interval(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(hits: float, total: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927); 95 % at the default ``z``.
 
     Returns:
@@ -31,9 +31,9 @@ def bootstrap_interval(
     Questions about one image are not independent: images are resampled, all questions of one
     together (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 
-    Where all scores are 0, or all are 1, every replicate is the same and the bootstrap says
-    nothing: then it is Wilson's interval of the hits, which takes the scores for independent. All
-    of one other value, or all of one cluster, give an interval without width.
+    Where every replicate is the same (all scores are 0, or all 1, or every cluster has the same
+    mean) the bootstrap says nothing: then it is Wilson's interval of the mean score, with as many
+    trials as there are clusters.
 
     Args:
         scores: ``(n,)`` in [0, 1].
@@ -49,8 +49,9 @@ def bootstrap_interval(
     """
     scores = np.asarray(scores, dtype=np.float64)
     means = bootstrap_means(scores, clusters, resamples, seed)
-    if scores[0] in (0, 1) and (scores == scores[0]).all():
-        return wilson_interval(int(scores.sum()), len(scores))
+    if np.ptp(means) == 0:
+        number = len(np.unique(clusters))
+        return wilson_interval(float(scores.mean()) * number, number)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
 

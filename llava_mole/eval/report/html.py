@@ -73,7 +73,7 @@ def results_table(
         groups += f'<th colspan="2" scope="colgroup">{text(paper_title or "paper")}</th>'
         columns += '<th scope="col" class="n">printed</th><th scope="col" class="n">difference</th>'
     groups += '<th rowspan="2" scope="col" class="n">questions</th>'
-    groups += '<th rowspan="2" scope="col" class="n">images failed</th>'
+    groups += '<th rowspan="2" scope="col" class="n">not asked</th>'
     scale = "0 to 100" if paper is None else "0 to 100, bar: paper"
     groups += f'<th rowspan="2" scope="col" class="picture">{scale}</th>'
     yield f'<section aria-labelledby="{escape(name)}"><h2 id="{escape(name)}">{shown}</h2>'

@@ -52,7 +52,7 @@ def table(lines: Sequence[Line], printed: Mapping[str, float], place: str) -> li
     header = ["", "questions", "score"]
     header += ["strict"] if strict else []
     header += [place, "difference"] if printed else []
-    header += ["failed images"] if failed else []
+    header += ["not asked"] if failed else []
     rows = []
     for line in lines:
         name = line.name if line.kind != "dataset" else f"· {line.name}"

@@ -107,7 +107,7 @@
 
   function answer(example) {
     if (example.answer === null) {
-      const box = make("span", "failed-answer bad", "image failed: ");
+      const box = make("span", "failed-answer bad", "not asked: ");
       appendVisible(box, example.error);
       return box;
     }

@@ -22,7 +22,7 @@ _OUTCOMES = {
     "wrong": "wrong (score 0)",
     "partly": "partly right",
     "disagree": "published and strict disagree",
-    "failed": "image failed",
+    "failed": "not asked",
 }
 _ORDERS = {
     "": "as asked",

@@ -89,6 +89,9 @@ def _index(results: Mapping[str, Any]) -> str:
         place = row["place"] if printed else ""
         titled = f"{entry['title']} ({label})"
         body += results_table(lines, printed or None, place, f"{label}.html", titled)
+        how = {key.replace("_", " "): v for key, v in entry["settings"].items() if v != ""}
+        chips = [*(("metric", name) for name in entry["metrics"]), *how.items()]
+        body.append(f'<p class="chips">{"".join(_chip(*chip) for chip in chips)}</p>')
         for name, value in entry["baselines"].items():
             baseline = cell(Estimate(**value))
             body.append(
@@ -97,3 +100,7 @@ def _index(results: Mapping[str, Any]) -> str:
             )
         body += (f'<p class="soft">{text(note)}</p>' for note in entry["notes"])
     return document(title, "\n".join(body))
+
+
+def _chip(key: str, value: object) -> str:
+    return f'<span><span class="soft">{text(key)}</span> {text(str(value))}</span>'

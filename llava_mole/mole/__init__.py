@@ -14,6 +14,7 @@ from llava_mole.mole.balance import (
 )
 from llava_mole.mole.dispatch import DISPATCH_PATHS, ROUTINGS, Dispatch
 from llava_mole.mole.experts import LoraExperts, lora_experts
+from llava_mole.mole.one_token import OneToken
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
 from llava_mole.mole.sequences import sequence_ids, sequence_layout
 from llava_mole.mole.statistics import (
@@ -33,6 +34,7 @@ __all__ = [
     "Dispatch",
     "GlobalCounts",
     "LoraExperts",
+    "OneToken",
     "Route",
     "Router",
     "balance_loss",

@@ -10,11 +10,22 @@ ROUTINGS = ("top1", "dense")
 DISPATCH_PATHS = ("auto", "loop", "masked", "grouped")
 
 # Above this many columns K*r the K-fold LoRA FLOPs of the masked path cost more than the gathers of
-# the grouped one.
+# the grouped one; a CPU, where FLOPs are dear and gathers cheap, gets there sooner.
 MASKED_MAX_COLUMNS = 160
+MASKED_MAX_COLUMNS_ON_CPU = 64
+
+# Up to this many tokens, an inference on the CPU takes them one by one. In half precision the fixed
+# cost of a product there is that of reading many tokens' experts.
+BY_TOKEN_MAX_TOKENS = 16
+_BY_TOKEN_DTYPES = (torch.float32, torch.float64)
 
 _GROUPED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _GROUPED_ALIGNMENT_BYTES = 16
+
+
+def _permute(x: torch.Tensor, order: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    # Where nothing is differentiated the Function's own overhead would exceed a small gather's.
+    return _Permute.apply(x, order, inverse) if torch.is_grad_enabled() else x[order]
 
 
 class _Permute(torch.autograd.Function):
@@ -34,8 +45,12 @@ class _Permute(torch.autograd.Function):
 class Dispatch:
     """The expert choice of T tokens in the forms that the compute paths need.
 
-    Everything is made on first use and kept for the FFN's other linears, and nothing here copies
-    to the host (the loop path, a reference, does).
+    Everything is made on first use and kept for the FFN's other linears, and nothing here makes the
+    host wait for a device (the loop path, a reference, does).
+
+    Without gradients, ``"auto"`` also knows two paths for the few tokens of a decode step, where
+    the other experts' weights would cost more to read than the tokens to multiply: ``"by_token"``
+    on the CPU and ``"gathered"`` on devices.
 
     Args:
         route: What the router said.
@@ -52,6 +67,7 @@ class Dispatch:
             raise ValueError(f"routing={routing!r} is unknown; use one of {ROUTINGS}.")
         if path not in DISPATCH_PATHS:
             raise ValueError(f"dispatch={path!r} is unknown; use one of {DISPATCH_PATHS}.")
+        self.route = route
         self.choice = route.choice
         self.probs = route.probs
         self.gate = route.gate
@@ -70,7 +86,7 @@ class Dispatch:
             dtype: Dtype the experts compute in.
 
         Returns:
-            ``"loop"``, ``"masked"`` or ``"grouped"``.
+            ``"loop"``, ``"masked"``, ``"grouped"``, ``"by_token"`` or ``"gathered"``.
 
         Raises:
             ValueError: If ``path="grouped"`` was asked for and torch cannot do it.
@@ -86,9 +102,22 @@ class Dispatch:
             return "grouped"
         if self.num_experts == 1 and self.gate is None:
             return "loop"
-        if self.num_experts * r <= MASKED_MAX_COLUMNS or obstacle:
+        on_cpu = self.choice.device.type == "cpu"
+        if not torch.is_grad_enabled():  # else every expert needs a gradient, if only of zeros
+            tokens = len(self.choice)
+            if on_cpu and tokens <= BY_TOKEN_MAX_TOKENS and dtype in _BY_TOKEN_DTYPES:
+                return "by_token"
+            if not on_cpu and tokens <= self.num_experts:
+                return "gathered"
+        most = MASKED_MAX_COLUMNS_ON_CPU if on_cpu else MASKED_MAX_COLUMNS
+        if self.num_experts * r <= most or obstacle:
             return "masked"
         return "grouped"
+
+    @cached_property
+    def experts(self) -> list[int]:
+        """Each token's expert, on the host."""
+        return self.choice.tolist()
 
     @cached_property
     def weights(self) -> torch.Tensor:
@@ -119,12 +148,12 @@ class Dispatch:
     def sort(self, x: torch.Tensor) -> torch.Tensor:
         """Sorts ``x (T, d)`` by expert; an input that several linears share is sorted once."""
         if self._sorted is None or self._sorted[0] is not x:
-            self._sorted = (x, _Permute.apply(x, self.order, self.inverse))
+            self._sorted = (x, _permute(x, self.order, self.inverse))
         return self._sorted[1]
 
     def unsort(self, y: torch.Tensor) -> torch.Tensor:
         """Brings ``y (T, d)`` back to the tokens' own order."""
-        return _Permute.apply(y, self.inverse, self.order)
+        return _permute(y, self.inverse, self.order)
 
 
 def _grouped_obstacle(r: int, d_in: int, d_out: int, dtype: torch.dtype) -> str | None:

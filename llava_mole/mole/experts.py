@@ -80,15 +80,43 @@ def _grouped(x, A, B, dispatch, scaling):
     dtype = _compute_dtype(x, A)  # autocast does not know grouped_mm
     sorted_x = dispatch.sort(x).to(dtype)
     z = F.grouped_mm(sorted_x, A.to(dtype).transpose(1, 2), offs=dispatch.offsets)
-    if dispatch.gate is None:
-        z = z * scaling
-    else:
-        z = z * (dispatch.gate * scaling)[dispatch.order, None].to(dtype)
+    factor = _factor(dispatch, scaling, dtype)
+    z = z * (factor if dispatch.gate is None else factor[dispatch.order])
     y = F.grouped_mm(z, B.to(dtype).transpose(1, 2), offs=dispatch.offsets)
     return dispatch.unsort(y)
 
 
-_PATHS = {"loop": _loop, "masked": _masked, "grouped": _grouped}
+def _by_token(x, A, B, dispatch, scaling):
+    """One token after the other, its own expert read in place; for few tokens on the CPU."""
+    a, b = A.unbind(), B.unbind()
+    z, y = x.new_empty(len(x), A.shape[1]), x.new_empty(len(x), B.shape[1])
+    for k, token, row in zip(dispatch.experts, x.unbind(), z.unbind(), strict=True):
+        torch.mv(a[k], token, out=row)
+    z *= _factor(dispatch, scaling, x.dtype)
+    for k, token, row in zip(dispatch.experts, z.unbind(), y.unbind(), strict=True):
+        torch.mv(b[k], token, out=row)
+    return y
+
+
+def _gathered(x, A, B, dispatch, scaling):
+    """Every token with a copy of its expert; for few tokens on a device, without waiting for it."""
+    z = torch.bmm(A[dispatch.choice], x[:, :, None])[:, :, 0]
+    z = z * _factor(dispatch, scaling, z.dtype)
+    return torch.bmm(B[dispatch.choice], z[:, :, None])[:, :, 0]
+
+
+def _factor(dispatch, scaling, dtype):
+    """Scaling and gate of the tokens' own experts, as a number or ``(T, 1)``."""
+    return scaling if dispatch.gate is None else (dispatch.gate * scaling)[:, None].to(dtype)
+
+
+_PATHS = {
+    "loop": _loop,
+    "masked": _masked,
+    "grouped": _grouped,
+    "by_token": _by_token,
+    "gathered": _gathered,
+}
 
 
 class LoraExperts(nn.Module):

@@ -94,6 +94,12 @@ class Router(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits ``(T, K)`` of tokens ``x (T, D)``, in at least float32."""
+        # Function and context keep memory and precision; where nothing asks for either, as in a
+        # decode step, they would cost more than the same product without them.
+        plain = not torch.is_grad_enabled() and x.dtype == self.weight.dtype
+        if plain and not torch.is_autocast_enabled(x.device.type):
+            logits = F.linear(x, self.weight)
+            return logits if self.bias is None else logits + self.bias
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(device_type=x.device.type, enabled=False):
             logits = _RouterLogits.apply(x, self.weight, dtype)
@@ -126,7 +132,7 @@ def route(logits: torch.Tensor, gate_scaling: str = "none") -> Route:
         ValueError: If ``gate_scaling`` is unknown.
     """
     probs = F.softmax(logits, dim=-1)
-    choice = logits.detach().argmax(dim=-1)
+    choice = logits.argmax(dim=-1)
     if gate_scaling == "none":
         return Route(choice, probs, None)
     chosen = probs.gather(1, choice[:, None]).squeeze(1)

@@ -1,12 +1,13 @@
 """The adapter layer of one FFN: its router, and the experts of its linears."""
 
 import math
+from functools import partial
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from llava_mole.mole import Dispatch, LoraExperts, Router, route
+from llava_mole.mole import Dispatch, LoraExperts, OneToken, Router, route
 from llava_mole.tuner.config import MoleConfig
 from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import linear_features
@@ -16,20 +17,6 @@ CANNOT_MERGE = (
     "Keep the model wrapped (it saves, generates and resumes as it is), or call unload() to get "
     "the base model back without the adapter."
 )
-
-
-class _ExpertHook:
-    """A forward hook that adds the experts' output to one linear's.
-
-    An object and not a closure, so that copying or pickling a model takes the copied layer along.
-    """
-
-    def __init__(self, layer: "MoleLayer", name: str):
-        self.layer = layer
-        self.name = name
-
-    def __call__(self, module, args, output):
-        return self.layer.add_experts(self.name, args[0], output)
 
 
 class MoleLayer(nn.Module, BaseTunerLayer):
@@ -67,9 +54,10 @@ class MoleLayer(nn.Module, BaseTunerLayer):
         self._linears = dict(linears)  # not a ModuleDict, which would register each a second time
         self._has_siblings = base_layer in linears.values()
         self._last = list(linears)[-1]
-        self._dispatches: dict[str, Dispatch] = {}
+        self._dispatches: dict[str, Dispatch | OneToken] = {}
         self._handles = [
-            linear.register_forward_hook(_ExpertHook(self, name))
+            # No closure, so that copying or pickling a model takes the copied layer along.
+            linear.register_forward_hook(partial(self.add_experts, name))
             for name, linear in linears.items()
         ]
 
@@ -127,39 +115,48 @@ class MoleLayer(nn.Module, BaseTunerLayer):
         """Routes the FFN's input ``x (..., D)`` once, then runs the FFN with its experts."""
         self._dispatches = {}
         if not self.disable_adapters:
-            tokens = x.reshape(-1, x.shape[-1])
             for name in self.active_adapters:
                 if name in self.mole_router:
-                    config = self.state.configs[name]
-                    chosen = route(self.mole_router[name](tokens), config.gate_scaling)
-                    self.state.record(self.index, name, chosen)
-                    self._dispatches[name] = Dispatch(chosen, config.routing, config.dispatch)
+                    config, router = self.state.configs[name], self.mole_router[name]
+                    dispatch = None if self.training else OneToken.of(x, router, config)
+                    if dispatch is None:
+                        chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
+                        dispatch = Dispatch(chosen, config.routing, config.dispatch)
+                    self.state.record(self.index, name, dispatch.route)
+                    self._dispatches[name] = dispatch
         try:
             return self.base_layer(x, *args, **kwargs)
         finally:
             if not self._has_siblings:
                 self._dispatches = {}
 
-    def add_experts(self, name: str, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Adds the active experts' output to that of one linear, in the linear's dtype.
+    def add_experts(
+        self, name: str, linear: nn.Module, args: tuple, output: torch.Tensor
+    ) -> torch.Tensor:
+        """Adds the active experts' output to that of one linear, as the linear's forward hook.
 
         Args:
             name: Name of the linear, relative to the FFN.
-            x: ``(..., d_in)``, its input.
+            linear: The linear.
+            args: Its arguments, the first one its input ``(..., d_in)``.
             output: ``(..., d_out)``, its own output.
 
         Returns:
-            ``(..., d_out)``.
+            ``(..., d_out)`` in the dtype of ``output``.
         """
+        x = args[0]
         result = output
         for adapter, dispatch in self._dispatches.items():
             experts = getattr(self, self.attributes[name])[adapter]
+            if isinstance(dispatch, OneToken):
+                result = result + dispatch.apply(x, experts)
+                continue
             x = self._cast_input_dtype(x, experts.A.dtype)
             delta = experts(x.reshape(-1, x.shape[-1]), dispatch)
             result = result + delta.view(output.shape)
         if self._has_siblings and name == self._last:
             self._dispatches = {}
-        return result.to(output.dtype)
+        return result if result.dtype == output.dtype else result.to(output.dtype)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter's router and experts."""

@@ -28,9 +28,10 @@ class Routing(NamedTuple):
 class RoutingState:
     """Shared by all MoLE layers of a model; filled between the decoder stack's two hooks.
 
-    Records are taken only while the stack runs: when gradient checkpointing runs a layer again
-    during backward, the same sums are computed (checkpointing demands the same operations) but the
-    first ones, which the loss was made from, stay.
+    A forward leaves the routes themselves; they are summed when somebody asks, so that a decode
+    step, after which nobody does, pays nothing. Records are taken only while the stack runs: when
+    gradient checkpointing runs a layer again during backward, the first ones, which the loss was
+    made from, stay.
     """
 
     def __init__(self):
@@ -43,7 +44,8 @@ class RoutingState:
         self.num_sequences = 0
         self.recording = False
         self.grad_enabled = False
-        self.records: dict[str, dict[int, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.records: dict[str, dict[int, Route]] = {}
+        self._routings: dict[str, Routing] = {}
         self._added: dict[str, torch.Tensor] = {}
 
     def __getstate__(self):
@@ -67,29 +69,23 @@ class RoutingState:
         self.recording = False
 
     def record(self, layer: int, adapter: str, route: Route) -> None:
-        """Keeps one FFN's sums per sequence.
+        """Keeps how one FFN routed its tokens.
 
         Raises:
             ValueError: If gradient checkpointing is reentrant.
         """
-        if self.ids is None or len(self.ids) != len(route.choice):
-            return  # the FFN was called by itself, outside its decoder
-        if self.recording and self.grad_enabled and not torch.is_grad_enabled():
+        if not self.recording or len(self.ids) != len(route.choice):
+            return  # run again for backward, or called by itself, outside its decoder
+        if self.grad_enabled and not torch.is_grad_enabled():
             raise ValueError(
                 "Gradient checkpointing with use_reentrant=True drops the balance loss's graph, so "
                 "the router would not train. Call model.gradient_checkpointing_enable("
                 "gradient_checkpointing_kwargs={'use_reentrant': False})."
             )
-        ids = self.ids.to(route.choice.device)
-        chosen = torch.zeros_like(route.probs, dtype=torch.float32)
-        chosen.scatter_(1, route.choice[:, None], 1)
-        counts = sum_by_sequence(chosen, ids, self.num_sequences)
-        probs = sum_by_sequence(route.probs.float(), ids, self.num_sequences)
-        if self.recording:
-            self.records.setdefault(adapter, {})[layer] = (counts, probs)
+        self.records.setdefault(adapter, {})[layer] = route
 
     def routing(self, adapter: str | None = None) -> Routing:
-        """Stacks the records of one adapter, by default the only active one.
+        """Sums the records of one adapter, by default the only active one.
 
         Raises:
             ValueError: If nothing was recorded, or several adapters were and none is named.
@@ -101,11 +97,24 @@ class RoutingState:
                 f"There is no routing of adapter {adapter!r}; recorded: {sorted(self.records)}. "
                 "Run a forward with the adapter enabled first, and name one if several are active."
             )
-        layers = self.records[adapter]
-        pairs = [layers[index] for index in sorted(layers)]
-        device = pairs[0][0].device
-        counts = torch.stack([counts.to(device) for counts, _ in pairs])
-        probs = torch.stack([probs.to(device) for _, probs in pairs])
+        if adapter not in self._routings:
+            # With the forward's graph, if it had one, whatever mode the asker is in.
+            with torch.inference_mode(False), torch.set_grad_enabled(self.grad_enabled):
+                self._routings[adapter] = self._sum(self.records[adapter])
+        return self._routings[adapter]
+
+    def _sum(self, layers: dict[int, Route]) -> Routing:
+        routes = [layers[index] for index in sorted(layers)]
+        device = routes[0].probs.device
+        probs = torch.cat([route.probs.float().to(device) for route in routes], dim=1)  # (T, N*K)
+        choice = torch.stack([route.choice.to(device) for route in routes], dim=1)
+        N, K = len(routes), routes[0].probs.shape[1]
+        chosen = torch.zeros(len(probs), N, K, device=device).scatter_(2, choice[:, :, None], 1)
+        ids, S = self.ids.to(device), self.num_sequences
+        counts, probs = (
+            sum_by_sequence(values, ids, S).view(S, N, K).transpose(0, 1)
+            for values in (chosen.flatten(1), probs)
+        )
         return Routing(counts, probs, counts[0].sum(-1))
 
     def balance_loss(self, adapter: str, num_sequences: int | torch.Tensor | None) -> torch.Tensor:
@@ -151,8 +160,10 @@ class StackHook:
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward pre-hook: finds masks and positions, starts recording."""
-        names = list(inspect.signature(module.forward).parameters)
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        arguments = kwargs
+        if args:
+            names = inspect.signature(module.forward).parameters
+            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         tokens = arguments.get("inputs_embeds")
         if tokens is None:
             tokens = arguments["input_ids"]

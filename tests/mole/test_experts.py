@@ -3,6 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from llava_mole.mole import Dispatch, LoraExperts, Route, lora_experts
+from llava_mole.mole import experts as experts_module
 from tests.mole import oracle
 
 T, D_IN, D_OUT, R = 13, 16, 24, 8
@@ -43,7 +44,11 @@ def run(function, tensors, weight):
 
 
 def tolerance(dtype):
-    return {torch.float64: (1e-12, 1e-12), torch.float32: (1e-5, 1e-5)}[dtype]
+    return {
+        torch.float64: (1e-12, 1e-12),
+        torch.float32: (1e-5, 1e-5),
+        torch.bfloat16: (0.02, 0.02),
+    }[dtype]
 
 
 @pytest.mark.parametrize("gate_scaling", ["none", "prob", "straight_through"])
@@ -83,6 +88,40 @@ def test_top1_equals_the_token_loop(path, dtype, K, routing, gate_scaling):
         assert not actual[3][k].any()
 
 
+@pytest.mark.parametrize("gate_scaling", ["none", "prob", "straight_through"])
+@pytest.mark.parametrize("routing", ["mixed", "empty expert", "one expert"])
+@pytest.mark.parametrize("tokens", [1, T])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize(
+    ("path", "dtype", "mode"),
+    [
+        ("by_token", torch.float64, torch.no_grad),
+        ("by_token", torch.float32, torch.inference_mode),
+        ("gathered", torch.float64, torch.inference_mode),
+        ("gathered", torch.bfloat16, torch.no_grad),
+    ],
+)
+def test_few_tokens_equal_the_token_loop(path, dtype, mode, K, tokens, routing, gate_scaling):
+    x, A, B, logits, _ = inputs(K, dtype)
+    choice = choices(routing, K)[:tokens]
+    A.requires_grad_()
+    with mode():
+        dispatch = Dispatch(as_route(logits[:tokens].double(), choice, gate_scaling))
+        if path == "by_token":
+            assert dispatch.resolve(R, D_IN, D_OUT, dtype) == path
+            y = lora_experts(x[:tokens], A, B, dispatch, SCALING)
+        else:  # auto takes it on devices only
+            y = experts_module._gathered(x[:tokens], A, B, dispatch, SCALING)
+        probs = torch.softmax(logits[:tokens].double(), -1)
+        gate = oracle.gate_values(probs, choice, gate_scaling)
+        inputs64 = [t.double() for t in (x[:tokens], A, B)]
+        expected = oracle.experts(*inputs64, choice, gate, SCALING)
+    assert y.dtype == dtype
+    rtol, atol = tolerance(dtype)
+    scale = max(1.0, float(expected.abs().max()))
+    assert_close(y.double() / scale, expected / scale, rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize("path", ["loop", "masked", "grouped", "auto"])
 @pytest.mark.parametrize("K", [1, 3])
 def test_dense_equals_the_token_loop(path, K):
@@ -116,12 +155,25 @@ def test_top1_is_dense_with_a_one_hot_mask(path):
 def test_auto_picks_by_columns_and_dtype():
     route = Route(torch.zeros(4, dtype=torch.long), torch.ones(4, 6) / 6, None)
     auto = Dispatch(route)
-    assert auto.resolve(16, 64, 64, torch.float32) == "masked"  # 96 columns
-    assert auto.resolve(32, 64, 64, torch.bfloat16) == "grouped"  # 192
+    assert auto.resolve(8, 64, 64, torch.float32) == "masked"  # 48 columns
+    assert auto.resolve(16, 64, 64, torch.bfloat16) == "grouped"  # 96
     assert auto.resolve(32, 64, 64, torch.float64) == "masked"  # grouped_mm has no float64
     assert auto.resolve(36, 64, 64, torch.bfloat16) == "masked"  # 72 bytes a row: misaligned
+    device = Route(route.choice.to("meta"), route.probs.to("meta"), None)
+    assert Dispatch(device).resolve(16, 64, 64, torch.bfloat16) == "masked"  # more on devices
+    assert Dispatch(device).resolve(32, 64, 64, torch.bfloat16) == "grouped"
     single = Route(torch.zeros(4, dtype=torch.long), torch.ones(4, 1), None)
     assert Dispatch(single).resolve(256, 64, 64, torch.bfloat16) == "loop"
+    with torch.no_grad():
+        assert auto.resolve(16, 64, 64, torch.float32) == "by_token"
+        assert Dispatch(device).resolve(16, 64, 64, torch.float32) == "gathered"
+        assert auto.resolve(8, 64, 64, torch.bfloat16) == "masked"
+        assert Dispatch(single).resolve(256, 64, 64, torch.float32) == "loop"
+        many = Route(torch.zeros(17, dtype=torch.long), torch.ones(17, 6) / 6, None)
+        assert Dispatch(many).resolve(8, 64, 64, torch.float32) == "masked"
+        for path in ("loop", "masked", "grouped"):
+            assert Dispatch(route, path=path).resolve(16, 64, 64, torch.float32) == path
+        assert Dispatch(route, "dense").resolve(16, 64, 64, torch.float32) == "masked"
 
 
 @pytest.mark.parametrize("bad", [{"path": "triton"}, {"routing": "top2"}])
@@ -145,12 +197,13 @@ def test_a_shared_input_is_sorted_once():
     assert dispatch.offsets.tolist()[-1] == T
 
 
-@pytest.mark.parametrize("path", ["loop", "masked", "grouped"])
-def test_autocast_computes_in_bfloat16(path):
+@pytest.mark.parametrize("path", ["loop", "masked", "grouped", "auto"])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_autocast_computes_in_bfloat16(path, mode):
     x, A, B, logits, _ = inputs(3, torch.float32)
     dispatch = Dispatch(as_route(logits, choices("mixed", 3), "prob"), "top1", path)
     exact = lora_experts(x, A, B, dispatch, SCALING)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         dispatch = Dispatch(as_route(logits, choices("mixed", 3), "prob"), "top1", path)
         y = lora_experts(x, A, B, dispatch, SCALING)
     assert y.dtype == torch.bfloat16

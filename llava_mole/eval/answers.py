@@ -9,6 +9,7 @@ journals go. A run that was stopped reads the journals, of however many ranks, a
 """
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,9 +69,9 @@ class AnswerFolder:
         if file.exists():
             try:
                 before = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
+                keys = sorted(before.keys() | settings.keys())
+            except (ValueError, AttributeError) as error:
                 raise ValueError(f"{file}: not readable ({error}); delete {self.folder}") from None
-            keys = sorted(before.keys() | settings.keys())
             if changed := [key for key in keys if before.get(key) != settings.get(key)]:
                 raise ValueError(
                     f"{self.folder} holds answers given with another {', '.join(changed)}; delete "
@@ -87,7 +88,9 @@ class AnswerFolder:
         if self.final.exists():
             known = self.known()
             if len(known) < len(self.questions) or any(a.error for a in known.values()):
-                os.replace(self.final, self._journal(0))
+                # Never in place of a journal that is there.
+                free = (self._journal(number) for number in itertools.count())
+                os.replace(self.final, next(file for file in free if not file.exists()))
         for journal in self._journals():
             raw = journal.read_bytes()
             whole = raw.rfind(b"\n") + 1
@@ -115,8 +118,9 @@ class AnswerFolder:
                         f"{file}:{number}: no answer to one of these questions; delete "
                         f"{self.folder} to ask afresh"
                     ) from None
-                # One that was tried anew may stand in another rank's journal.
-                if not (answer.error and answer.id in found):
+                # What was tried anew with success may stand in another rank's journal.
+                before = found.get(answer.id)
+                if before is None or before.error or not answer.error:
                     found[answer.id] = answer
         return found
 

@@ -286,3 +286,31 @@ def test_a_final_file_that_was_cut_is_completed(questions, whole, tmp_path):
     file.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
     ask(questions, says, tmp_path / "whole", {}, batch_size=3)
     assert file.read_bytes() == whole
+
+
+def test_the_last_reason_is_the_one_that_is_shown(questions, tmp_path):
+    image = tmp_path / "images" / "1.png"
+    image.unlink()
+    first = ask(questions, says, tmp_path / "a", {}, batch_size=5)
+    image.write_bytes(b"no image")
+    second = ask(questions, says, tmp_path / "a", {}, batch_size=5)
+    errors = [[answer.error for answer in answers if answer.error] for answers in (first, second)]
+    assert [len(reasons) for reasons in errors] == [5, 5]
+    assert all("No such file" in reason for reason in errors[0])
+    assert all("not a readable" in reason for reason in errors[1])
+
+
+def test_a_cut_final_file_beside_a_journal_loses_neither(questions, whole, tmp_path):
+    folder = tmp_path / "whole"
+    rows = whole.splitlines(keepends=True)
+    (folder / "answers.jsonl").write_bytes(b"".join(rows[:7]))
+    (folder / "answers.rank0.partial.jsonl").write_bytes(b"".join(rows[7:]))
+    ask(questions, lambda prompts: pytest.fail("asked again"), folder, {}, batch_size=3)
+    assert final(folder) == whole
+
+
+def test_settings_that_are_no_object_are_named(questions, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "settings.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"settings\.json: not readable"):
+        ask(questions, says, tmp_path / "a", {}, batch_size=4)

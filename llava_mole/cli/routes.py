@@ -1,64 +1,161 @@
 """examples:
-  # which expert gets how many tokens of each set, layer by layer, as a picture and as numbers
+  # which expert gets how many tokens of each set, layer by layer; how far that tells sets apart
   llava-mole routes --model-path playground/runs/my_run \\
       --data general=general.jsonl document=document.jsonl --output routing.png
+
+  # the paper's Figure 3: four layers, the whole test sets
+  llava-mole routes --model-path RUN --data ehub=ehub.jsonl chartqa=chartqa.jsonl \\
+      --layers 0 2 10 28 --limit 100000 --output figure3.pdf
+
+  # the expert of every patch of an image and of every word of question and answer
+  llava-mole routes --model-path RUN --image-file picture.jpg --question "What is this?"
+
+Beside the picture that --output names: routing.kinds.png (image, question and answer tokens),
+routing.sets.png (data sets compared, with the level of chance), routing.training.png (the run's own
+log), routing.image.png (--image-file), the numbers as .json, and routing.html with everything.
 """
 
 import argparse
-import json
+import os
 from pathlib import Path
+from typing import Any
 
 from llava_mole.cli.arguments import device_of, open_sets
 
-HELP = "count and draw which expert each data set's tokens are routed to"
+HELP = "count, compare and draw which expert each token is routed to"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``llava-mole routes``."""
     parser.add_argument("--model-path", required=True, help="run directory of a MoLE finetuning")
     parser.add_argument("--model-base", help="base model in place of the one the run names")
-    parser.add_argument("--data", required=True, nargs="+", metavar="NAME=FILE", help="LLaVA JSON")
+    parser.add_argument("--data", nargs="+", metavar="NAME=FILE", help="LLaVA JSON, one or more")
     parser.add_argument("--image-root", help="folder of the images (default: beside each FILE)")
-    parser.add_argument("--limit", type=int, default=100, help="records of each set")
+    parser.add_argument(
+        "--limit", type=int, default=100, help="first records of each set (default: %(default)s)"
+    )
+    parser.add_argument("--image-file", help="one image, routed patch by patch")
+    parser.add_argument("--question", help="what is asked about it (default: Describe this image.)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=128, help="longest answer (default: %(default)s)"
+    )
     parser.add_argument("--layers", type=int, nargs="+", help="layers to draw (default: all)")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
-    parser.add_argument("--output", default="routing.png", help="picture; numbers go beside it")
+    parser.add_argument("--output", default="routing.png", help="picture; all else goes beside it")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Routes each set's first questions and writes picture and JSON."""
-    for option in ("limit", "batch_size"):
+    """Routes what was given and writes pictures, numbers and the page."""
+    for option in ("limit", "batch_size", "max_new_tokens"):
         if getattr(arguments, option) < 1:
             raise ValueError(f"--{option.replace('_', '-')} must be >= 1")
-    sets = open_sets(arguments.data, "--data", arguments.image_root)
+    if not arguments.data and not arguments.image_file:
+        raise ValueError("give --data NAME=FILE, --image-file IMG, or both")
+    if arguments.question is not None and not arguments.image_file:
+        raise ValueError("--question goes with --image-file")
+    if arguments.question is not None and not arguments.question.strip():
+        raise ValueError("--question is empty")
+    from llava_mole.analysis.routing.drawing import check_suffix
 
-    from llava_mole.analysis.routing import draw, expert_load, table
-    from llava_mole.eval.questions import image_of, prompt_of
-    from llava_mole.generate import encode_prompts
+    output = Path(arguments.output)
+    check_suffix(output)
+    sets = open_sets(arguments.data or [], "--data", arguments.image_root)
+    image = _open_image(arguments.image_file) if arguments.image_file else None
+
+    from llava_mole.analysis import routing
     from llava_mole.model import load_run
 
     model, processor = load_run(
         arguments.model_path, arguments.model_base, device=device_of(arguments.device)
     )
-    loads = {}
-    for name, questions in sets.items():
-        records = list(questions.records(stop=arguments.limit))
-
-        def batches(records=records, root=questions.image_root):
-            for start in range(0, len(records), arguments.batch_size):
-                batch = records[start : start + arguments.batch_size]
-                prompts = [(image_of(record, root), prompt_of(record)) for record in batch]
-                inputs = encode_prompts(processor, prompts).to(model.device)
-                # Routing is wanted, not words: one position's logits are the fewest.
-                yield {**inputs, "logits_to_keep": 1}
-
-        loads[name] = expert_load(model, batches())
-    output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    draw(loads, output, arguments.layers)
-    numbers = output.with_suffix(".json")
-    numbers.write_text(json.dumps({name: load.to_dict() for name, load in loads.items()}) + "\n")
-    print(table(loads))
-    print(f"picture: {output}\nnumbers, layer by layer: {numbers}")
+    try:
+        layers = routing.layers_of(model)
+    except ValueError as error:
+        raise ValueError(f"--model-path {arguments.model_path}: {error}") from None
+    places = routing.places_of(layers, arguments.layers)
+    report = routing.Report(
+        output=output,
+        facts=[
+            ("run", Path(arguments.model_path).name),
+            ("experts", str(routing.experts_of(model))),
+            ("layers with experts", str(len(layers))),
+        ],
+        notes=[],
+        num_experts=routing.experts_of(model),
+        places=places,
+        counts=_counts(arguments, sets, model, processor),
+        training=routing.read_training(arguments.model_path),
+    )
+    if image is not None:
+        report.trace = routing.trace(
+            model,
+            processor,
+            image,
+            arguments.question or "Describe this image.",
+            os.path.basename(arguments.image_file),
+            arguments.max_new_tokens,
+        )
+    _explain(report, model)
+    files = report.write()
+    if report.counts:
+        print(routing.table(report.counts))
+    if report.comparison is not None:
+        print(routing.summary(report.comparison))
+    if report.trace is not None:
+        print(f"{report.trace.question}\n{report.trace.answer or '(no answer)'}")
+    for note in report.notes:
+        print(f"note: {note}")
+    print("\n".join(f"wrote {file}" for file in files))
     return 0
+
+
+def _counts(arguments: argparse.Namespace, sets: dict, model: Any, processor: Any) -> dict:
+    from llava_mole.analysis import routing
+
+    encoder = routing.encoder_of(processor)
+    return {
+        name: routing.count(
+            model,
+            routing.batches(
+                list(records.records(stop=arguments.limit)),
+                records.image_root,
+                encoder,
+                processor,
+                arguments.batch_size,
+            ),
+        )
+        for name, records in sets.items()
+    }
+
+
+def _explain(report: Any, model: Any) -> None:
+    """What a reader has to know before the pictures."""
+    from llava_mole.analysis.routing.choices import is_dense
+
+    for name, counts in report.counts.items():
+        tokens = sum(counts.num_tokens.values())
+        report.facts.append((name, f"{counts.tokens.shape[1]:,} sequences, {tokens:,} tokens"))
+    if is_dense(model):
+        report.notes.append(
+            "Dense routing: every expert computes every token; counted is the one that weighs most."
+        )
+    if len(report.counts) == 1:
+        report.notes.append("One data set: there is nothing to compare it with.")
+    if report.trace is not None and report.trace.grid is None:
+        count = len(range(*report.trace.image_positions.indices(report.trace.expert.shape[1])))
+        report.notes.append(
+            f"The image's {count} tokens form no square, so it isn't known where on the image they "
+            "lie: only the words are shown."
+        )
+
+
+def _open_image(path: str) -> Any:
+    """The image at a path the user typed, within the limits set for training images."""
+    from llava_mole.data.images.read import load_image
+
+    # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
+    location = os.path.realpath(os.path.expanduser(path))
+    if not os.path.isfile(location):
+        raise ValueError(f"--image-file {path!r}: no such file")
+    return load_image(os.path.basename(location), os.path.dirname(location))

@@ -5,8 +5,8 @@ scale it would take about 3 TB to save 1.3 % of the time.
 
 The file is Arrow: one row an image with its key (real path, page, size and mtime; for an image
 inside a record the hash of its bytes) and the raw numbers of its (P, width) features. The schema's
-metadata carries shape, dtype and a fingerprint of tower, processor and images, so features of
-another tower are never taken for these.
+metadata carries shape, dtype and a fingerprint of tower and processor, so features of another tower
+are never taken for these. A file that holds more images than a run needs will do.
 """
 
 import hashlib
@@ -74,8 +74,8 @@ class FeatureCache:
             ) from None
         if fingerprint is not None and self.info["fingerprint"] != fingerprint:
             raise ValueError(
-                f"feature_cache {self.path}: made with another tower, processor or set of images; "
-                "delete it to make it anew"
+                f"feature_cache {self.path}: made with another tower or processor; delete it to make "
+                "it anew"
             )
 
     def _open(self) -> None:
@@ -100,6 +100,10 @@ class FeatureCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path = state["path"]
         self._open()
+
+    def holds(self, images: Iterable[ImageKey]) -> bool:
+        """Whether features of all ``images``, as they are now, are stored."""
+        return all(_key(*image) in self._place for image in images)
 
     def get(self, image: str | bytes, root: str | os.PathLike[str]) -> torch.Tensor:
         """Features of ``image``, a path below ``root`` or an encoded image; (P, width) as stored.
@@ -137,17 +141,13 @@ def distinct_images(sets: Iterable[RecordSet]) -> list[ImageKey]:
     return [*sorted(paths), *(embedded[digest] for digest in sorted(embedded))]
 
 
-def feature_fingerprint(images: Sequence[ImageKey], made_with: Any) -> str:
-    """Hash of the images (path, size, mtime, or content) and of what turns them into features.
+def feature_fingerprint(made_with: Any) -> str:
+    """Hash of what turns images into features.
 
     Args:
-        images: as from `distinct_images`.
         made_with: JSON-able description of tower (with a hash of its weights) and processor.
     """
-    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
-    for image, root in images:
-        digest.update(_key(image, root).encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
 
 
 @torch.no_grad()
@@ -178,12 +178,15 @@ def build_feature_cache(
     if not images:
         raise ValueError("feature_cache: the data has no images; set feature_cache to null")
     path = Path(path)
-    fingerprint = feature_fingerprint(images, made_with)
+    fingerprint = feature_fingerprint(made_with)
     if path.exists():
+        # Stale, not precious: it is made from the images whenever they or the tower change.
         try:
-            return FeatureCache(path, fingerprint)
+            cache = FeatureCache(path, fingerprint)
+            if cache.holds(images):
+                return cache
+            tqdm.write(f"feature_cache {path}: lacks images, or they changed: making it anew")
         except ValueError as error:
-            # Stale, not precious: it is made from the images whenever they or the tower change.
             tqdm.write(f"{error}: making it anew")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")

@@ -12,6 +12,7 @@ must be a field of the dataclass it lands in; an unknown key is an error that na
 line and the nearest field.
 """
 
+import copy
 import dataclasses
 import difflib
 import os
@@ -44,17 +45,44 @@ def load(cls: type[Config], path: str | Path, overrides: Sequence[str] = ()) -> 
         ConfigError: missing or malformed file, unknown key, wrong type, missing field.
     """
     values, places = _read_with_bases(Path(path))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(part for part in key.split(".")):
-            raise ConfigError(f"override {override!r}: write it as dotted.key=value")
-        try:
-            value = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from None
-        _merge(values, _nest(key.split("."), value))
-        places[key] = f"override {override!r}"
+    _override(values, places, overrides)
     return _instantiate(cls, values, places, str(path))
+
+
+def read_values(path: str | Path, within: str | Path | None = None) -> dict[str, Any]:
+    """The plain values of ``path`` over those of the files it builds on.
+
+    Args:
+        path: a YAML file.
+        within: only bases below this folder count; the others are left out.
+
+    Raises:
+        ConfigError: a missing or malformed file.
+    """
+    folder = None if within is None else Path(within).resolve()
+    return _read_with_bases(Path(path), folder=folder)[0]
+
+
+def from_layers(
+    cls: type[Config], layers: Sequence[Mapping[str, Any]], overrides: Sequence[str], origin: str
+) -> Config:
+    """Plain values, the later ones over the earlier as a file's are over its base's, into ``cls``.
+
+    Args:
+        cls: as for `load`.
+        layers: values as `read_values` gives them.
+        overrides: over all layers; see `load`.
+        origin: names the layers in errors.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    values: dict = {}
+    places: dict[str, str] = {}
+    for layer in layers:
+        _merge(values, copy.deepcopy(dict(layer)))
+    _override(values, places, overrides)
+    return _instantiate(cls, values, places, origin)
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], origin: str) -> Config:
@@ -71,6 +99,19 @@ def dump(instance: Any, path: str | Path) -> None:
         yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True)
     os.chmod(partial, 0o644)
     os.replace(partial, path)
+
+
+def _override(values: dict, places: dict[str, str], overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(part for part in key.split(".")):
+            raise ConfigError(f"override {override!r}: write it as dotted.key=value")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from None
+        _merge(values, _nest(key.split("."), value))
+        places[key] = f"override {override!r}"
 
 
 def _instantiate(cls, values, places, origin):
@@ -92,8 +133,13 @@ def _instantiate(cls, values, places, origin):
         raise ConfigError("\n".join(lines)) from None
 
 
-def _read_with_bases(path: Path, within: tuple[Path, ...] = ()) -> tuple[dict, dict[str, str]]:
-    """Values of ``path`` over those of its bases; ``within`` are the files that led here."""
+def _read_with_bases(
+    path: Path, within: tuple[Path, ...] = (), folder: Path | None = None
+) -> tuple[dict, dict[str, str]]:
+    """Values of ``path`` over those of its bases; ``within`` are the files that led here.
+
+    Bases that are not below ``folder``, where one is given, are left out.
+    """
     values, places = _read(path)
     bases = values.pop("base", None) or []
     within = (*within, path.resolve())
@@ -103,7 +149,9 @@ def _read_with_bases(path: Path, within: tuple[Path, ...] = ()) -> tuple[dict, d
         base = path.parent / name
         if base.resolve() in within:
             raise ConfigError(f"{places['base']}: {base} builds on this file; remove one 'base'")
-        base_values, base_places = _read_with_bases(base, within)
+        if folder is not None and folder not in base.resolve().parents:
+            continue
+        base_values, base_places = _read_with_bases(base, within, folder)
         _merge(merged, base_values)
         merged_places.update(base_places)
     _merge(merged, values)

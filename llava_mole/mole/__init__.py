@@ -13,6 +13,7 @@ from llava_mole.mole.balance import (
     sum_by_sequence,
 )
 from llava_mole.mole.dispatch import DISPATCH_PATHS, ROUTINGS, Dispatch
+from llava_mole.mole.domains import domain_loss, experts_of_domains
 from llava_mole.mole.experts import LoraExperts, lora_experts
 from llava_mole.mole.one_token import OneToken
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
@@ -39,6 +40,8 @@ __all__ = [
     "Router",
     "balance_loss",
     "dead_expert_share",
+    "domain_loss",
+    "experts_of_domains",
     "jensen_shannon",
     "load_entropy",
     "lora_experts",

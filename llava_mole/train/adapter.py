@@ -51,6 +51,8 @@ def peft_config(adapter: AdapterConfig, model: nn.Module) -> peft.PeftConfig:
         r=adapter.r,
         lora_alpha=adapter.lora_alpha,
         lora_dropout=adapter.lora_dropout,
+        rank_pattern=adapter.rank_pattern,
+        alpha_pattern=adapter.alpha_pattern,
         target_modules=lora_targets(model) if targets is None else targets,
         modules_to_save=[PROJECTOR],
     )

@@ -22,6 +22,9 @@ class AdapterConfig:
         r: rank of every LoRA and of every expert.
         lora_alpha: α; a LoRA is scaled by α/r.
         lora_dropout: probability of zeroing an input feature of a LoRA.
+        rank_pattern: other ranks for some linears (``mole``: for some FFNs), in PEFT's notation:
+            the end of a module's name as a regular expression, to its rank.
+        alpha_pattern: other α for some of them, in the same notation.
         target_modules: linears that get a LoRA, in PEFT's notation; null finds the FFNs and the
             attention linears of the language model and leaves the vision tower alone.
         num_experts: K, experts per FFN (``mole`` only, as everything below).
@@ -40,6 +43,8 @@ class AdapterConfig:
     r: int = 32
     lora_alpha: int = 64
     lora_dropout: float = 0.05
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    alpha_pattern: dict[str, int] = field(default_factory=dict)
     target_modules: list[str] | str | None = None
     num_experts: int = 3
     routing: Literal["top1", "dense"] = "top1"
@@ -59,6 +64,10 @@ class TrainConfig:
         learning_rate: peak rate of LoRA and experts (and of whatever has no rate of its own).
         mm_projector_lr: peak rate of the projector; null means ``learning_rate``.
         router_lr: peak rate of the routers; null means ``learning_rate``.
+        router_domain_coef: weight of a loss that teaches the routers of a MoLE the domain
+            (``data.domains``) of the sample they look at; 0 leaves it out, as the paper does. Each
+            domain then has experts of its own, see `llava_mole.mole.domain_loss`; set
+            ``adapter.balance_coef`` to 0 with it, since it asks the opposite.
         min_lr_rate: the cosine ends at this share of each peak rate.
         warmup_steps: optimizer steps of linear warm-up.
         weight_decay: AdamW's, on matrices only (never on biases and norms).
@@ -93,6 +102,7 @@ class TrainConfig:
     learning_rate: float = 2e-5
     mm_projector_lr: float | None = None
     router_lr: float | None = None
+    router_domain_coef: float = 0.0
     min_lr_rate: float = 0.1
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -132,7 +142,13 @@ class TrainConfig:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"train.{key} is {value}; it must be >= 1.")
-        for key in ("max_grad_norm", "warmup_steps", "save_steps", "eval_steps"):
+        for key in (
+            "max_grad_norm",
+            "warmup_steps",
+            "save_steps",
+            "eval_steps",
+            "router_domain_coef",
+        ):
             if getattr(self, key) < 0:
                 raise ValueError(f"train.{key} is {getattr(self, key)}; it must be >= 0.")
         if self.global_batch_size is not None and self.gradient_accumulation_steps is not None:
@@ -221,6 +237,14 @@ class RunConfig:
     seed: int = 42
     deviations: list[Deviation] = field(default_factory=list)
     published_sizes: dict[str, PublishedSize] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for parts that can't go together."""
+        if self.train.router_domain_coef and self.adapter.type != "mole":
+            raise ValueError(
+                f"train.router_domain_coef is {self.train.router_domain_coef}, and adapter.type "
+                f"{self.adapter.type!r} has no router; set it to 0, or adapter.type to mole."
+            )
 
     def get(self, key: str) -> Any:
         """The value at a dotted ``key``; raises ValueError where there is none."""

@@ -64,7 +64,21 @@ def plan(config: RunConfig, ranks: int) -> str:
 
 
 def memory(config: RunConfig, model: nn.Module, ranks: int) -> list[str]:
-    """Bytes on each GPU, term by term."""
+    """Bytes on each GPU, term by term, as lines of text."""
+    settings = deepspeed_settings(config.train.deepspeed) or {}
+    stage = settings.get("zero_optimization", {}).get("stage", 0)
+    name = f"DeepSpeed ZeRO-{stage}" if settings else "no sharding"
+    terms = memory_terms(config, model, ranks)
+    total = sum(value for value, _ in terms)
+    return [
+        f"memory per GPU, {name}, {ranks} rank(s):",
+        *(text for _, text in terms),
+        f"  {'sum':<24}{total / GIB:>9.2f} GiB   without CUDA's context and fragmentation",
+    ]
+
+
+def memory_terms(config: RunConfig, model: nn.Module, ranks: int) -> list[tuple[float, str]]:
+    """What takes memory on each GPU: bytes, and how they come about."""
     train = config.train
     settings = deepspeed_settings(train.deepspeed) or {}
     stage = settings.get("zero_optimization", {}).get("stage", 0)
@@ -87,7 +101,7 @@ def memory(config: RunConfig, model: nn.Module, ranks: int) -> list[str]:
         over_text = f" / {over} ranks" if over > 1 else ""
         return here, f"  {label:<24}{here / GIB:>9.2f} GiB   {how}{over_text}"
 
-    terms = [
+    return [
         term("frozen weights", frozen * size, shard["weights"], f"{frozen:,} x {size} B"),
         term("trained weights", trained * own, shard["weights"], f"{trained:,} x {own} B"),
         term("gradients", trained * own, shard["gradients"], f"{trained:,} x {own} B"),
@@ -98,13 +112,6 @@ def memory(config: RunConfig, model: nn.Module, ranks: int) -> list[str]:
             f"{trained:,} x (4 + 4{' + 4' if master else ''}) B",
         ),
         _activations(config, model),
-    ]
-    total = sum(value for value, _ in terms)
-    name = f"DeepSpeed ZeRO-{stage}" if settings else "no sharding"
-    return [
-        f"memory per GPU, {name}, {ranks} rank(s):",
-        *(text for _, text in terms),
-        f"  {'sum':<24}{total / GIB:>9.2f} GiB   without CUDA's context and fragmentation",
     ]
 
 
@@ -130,27 +137,20 @@ def _activations(config: RunConfig, model: nn.Module) -> tuple[float, str]:
 
 def schedule(config: RunConfig, ranks: int) -> list[str]:
     """Data counts per λ, steps, warm-up and the rates of each part."""
-    train, domains = config.train, config.data.drawn().domains
+    train = config.train
     global_batch = train.samples_per_step(ranks, config.data.packing)
-    sizes = {d.name: data_size(config, d) for m in domains.values() for d in m.datasets}
+    sizes, mixture = mixture_of(config)
     lines = ["data:"]
-    unknown = [name for name, size in sizes.items() if size.samples is None]
-    parts = [
-        Part(domain, d.name, sizes[d.name].samples or 0, group.weight * d.weight, d.resample)
-        for domain, group in domains.items()
-        for d in group.datasets
-    ]
-    if unknown:
+    if mixture is None:
+        unknown = [name for name, size in sizes.items() if size.samples is None]
         lines += [f"  {name}: no file and no published size" for name in unknown]
         lines += ["steps: unknown until the data is there"]
         return lines
-    mixture = Mixture(parts, config.seed)
     lines += [f"  {line}" for line in mixture.table().splitlines()]
     for name, size in sizes.items():
         if size.known_from != "the file":
             lines += [f"  {name}: PUBLISHED count, its file is absent ({size.known_from})"]
-    per_epoch = mixture.size(0) // global_batch
-    steps = train.max_steps if train.max_steps > 0 else int(train.num_train_epochs * per_epoch)
+    per_epoch, steps = steps_of(config, mixture, ranks)
     if steps <= train.warmup_steps:
         lines += [f"  NOTE: {train.warmup_steps} warm-up steps are all of the {steps} steps"]
     lines += [
@@ -164,6 +164,32 @@ def schedule(config: RunConfig, ranks: int) -> list[str]:
         peak = peak_rate(part, train)
         lines += [f"  {part:<24}{peak:.1e} -> {peak * train.min_lr_rate:.1e}"]
     return lines
+
+
+def mixture_of(config: RunConfig) -> tuple[dict[str, Size], Mixture | None]:
+    """Sizes of the data sets that are drawn, by name, and their mixture.
+
+    The mixture is None where a size is not known.
+    """
+    domains = config.data.drawn().domains
+    sizes = {d.name: data_size(config, d) for m in domains.values() for d in m.datasets}
+    if any(size.samples is None for size in sizes.values()):
+        return sizes, None
+    parts = [
+        Part(domain, d.name, sizes[d.name].samples, group.weight * d.weight, d.resample)
+        for domain, group in domains.items()
+        for d in group.datasets
+    ]
+    return sizes, Mixture(parts, config.seed)
+
+
+def steps_of(config: RunConfig, mixture: Mixture, ranks: int) -> tuple[int, int]:
+    """Optimizer steps of an epoch, and of the run."""
+    train = config.train
+    per_epoch = mixture.size(0) // train.samples_per_step(ranks, config.data.packing)
+    if train.max_steps > 0:
+        return per_epoch, train.max_steps
+    return per_epoch, int(train.num_train_epochs * per_epoch)
 
 
 def data_size(config: RunConfig, dataset) -> Size:

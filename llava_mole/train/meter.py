@@ -33,7 +33,7 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
+        self._losses = torch.zeros(3, dtype=torch.float64, device=self._device)
         self._new_samples = torch.zeros(len(self.datasets), dtype=torch.int64)
         self._counts: torch.Tensor | None = None
         self._tokens = self._targets = self._samples = self._steps = 0
@@ -52,9 +52,10 @@ class Meter:
         """This rank's next micro-batch has these data set ids, (S,) int64 on the CPU."""
         self._new_samples += torch.bincount(dataset_ids, minlength=len(self.datasets))
 
-    def add_loss(self, language: torch.Tensor, balance: torch.Tensor) -> None:
+    def add_loss(self, language: torch.Tensor, balance: torch.Tensor, domain: torch.Tensor) -> None:
         """One micro-batch's shares of the step's losses (scalars on the device)."""
-        self._losses += torch.stack([language.detach(), balance.detach()]).double()
+        losses = torch.stack([language.detach(), balance.detach(), domain.detach()])
+        self._losses += losses.double()
 
     def add_routing(self, counts: torch.Tensor, dataset_ids: torch.Tensor) -> None:
         """Tokens per layer, sequence and expert, (N, S, K); ``dataset_ids`` (S,), same device."""
@@ -77,16 +78,17 @@ class Meter:
             dist.all_reduce(flat)
         flat = flat.cpu()
         steps = max(self._steps, 1)
-        language, balance = (flat[:2] / steps).tolist()
-        new = flat[2 : 2 + len(self.datasets)].round().long()
+        language, balance, domain = (flat[:3] / steps).tolist()
+        new = flat[3 : 3 + len(self.datasets)].round().long()
         self.samples_seen += new
         counts = None
         if self._counts is not None:
-            counts = flat[2 + len(self.datasets) :].view(self._counts.shape)
+            counts = flat[3 + len(self.datasets) :].view(self._counts.shape)
             self._routed = counts if self._routed is None else self._routed + counts
         logs: dict[str, float] = {
             "loss_lm": language,
             "loss_balance": balance,
+            **({"loss_domain": domain} if domain else {}),
             "tokens_per_second": self._tokens / seconds,
             "samples_per_second": self._samples / seconds,
             "target_tokens_per_step": self._targets / steps,

@@ -111,6 +111,7 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         ),
         heldout={name: samples.marking(pad) for name, samples in heldout.items()},
         evaluate=evaluate,
+        domains=_domains(data),
         callbacks=[MetricsFile(folder), EvaluateEvery(config.train.eval_steps)],
     )
     # HF's own two print every metric of a log line; the file has them.
@@ -124,6 +125,12 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         rundir.finish(config, trainer.state.global_step)
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _domains(data: OpenData) -> list[int]:
+    """The mixture's data sets' domains, numbered in the config's order."""
+    names = list(dict.fromkeys(records.domain for records in data.sets))
+    return [names.index(records.domain) for records in data.sets]
 
 
 def _refuse_sharded() -> None:

@@ -82,13 +82,26 @@ def differences(config: RunConfig, folder: Path) -> list[str]:
     path = folder / CONFIG
     if not path.exists() or not (any(folder.glob("checkpoint-*")) or finished(folder)):
         return []
-    before, now = (_comparable(c) for c in (load(RunConfig, path), config))
+    before, now = (decisive(c) for c in (load(RunConfig, path), config))
     return [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in FREE)
     ]
+
+
+def decisive(config: RunConfig) -> dict[str, Any]:
+    """Dotted keys to values of all that can change a run's result, so without `FREE`.
+
+    The order of domains counts, for the mixture's order hangs on it.
+    """
+    values = _flat(dataclasses.asdict(config))
+    values["data.domains (order)"] = list(config.data.domains)
+    return {
+        key: value
+        for key, value in values.items()
+        if not any(key == free or key.startswith(f"{free}.") for free in FREE)
+    }
 
 
 def refuse_another_config(config: RunConfig) -> None:
@@ -177,12 +190,6 @@ def finished(folder: Path) -> bool:
         (folder / name).is_file() and (folder / name).stat().st_size == size
         for name, size in files.items()
     )
-
-
-def _comparable(config: RunConfig) -> dict[str, Any]:
-    """Dotted keys to values; the order of domains counts, for the mixture's order hangs on it."""
-    order = {"data.domains (order)": list(config.data.domains)}
-    return _flat(dataclasses.asdict(config)) | order
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

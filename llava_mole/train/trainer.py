@@ -7,7 +7,7 @@ and micro-steps.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from llava_mole.data.collate import PaddedCollator, model_inputs
+from llava_mole.mole import domain_loss
 from llava_mole.train.accumulate import AccumulatingTrainer
 from llava_mole.train.bad_samples import BadSamples
 from llava_mole.train.batches import GlobalBatches, StepCollator, TrainLoader, next_step
@@ -29,6 +30,7 @@ from llava_mole.train.parts import parameter_groups
 from llava_mole.train.saving import CheckpointingTrainer, TrainingStopped
 from llava_mole.train.zero_gradient import ProjectorAlwaysTakesPart
 from llava_mole.tuner import MoleLayer, balance_loss_of, reset_balance_counts, routing_of
+from llava_mole.tuner.state import Routing
 
 Evaluate = Callable[[nn.Module, Any, int], dict[str, float]]
 
@@ -50,6 +52,7 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
         bad_samples: BadSamples,
         heldout: Mapping[str, Dataset] | None = None,
         evaluate: Evaluate | None = None,
+        domains: Sequence[int] | None = None,
         **kwargs,
     ):
         """Sets up HF's Trainer.
@@ -63,6 +66,7 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
             heldout: data sets to report the loss of every ``settings.eval_steps``.
             evaluate: called on every rank with (model, processor, step) at the same steps; what
                 it returns on rank 0 is logged.
+            domains: each data set's domain, numbered from 0; for ``settings.router_domain_coef``.
             **kwargs: HF's.
         """
         super().__init__(*args, **kwargs)
@@ -72,6 +76,8 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
         self.bad_samples = bad_samples
         self.heldout = dict(heldout or {})
         self.evaluate_callable = evaluate
+        self.domains = torch.tensor(domains or [], device=self.args.device)
+        self.num_domains = len(set(domains or []))
         self.meter = Meter(datasets, self.args.device)
         self._rates: dict[str, float] = {}
         self._step_loss: torch.Tensor | float = 0.0
@@ -131,21 +137,30 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
     # ---- loss ----
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Cross-entropy over the global batch's targets, plus the balance loss, added once."""
+        """Cross-entropy over the global batch's targets, plus the routers' losses, added once."""
         batch: GlobalBatch = num_items_in_batch
         # No cache: with one, packed samples would see each other.
         outputs = model(**model_inputs(inputs), use_cache=False)
         language = summed_cross_entropy(outputs.logits, inputs["targets"]) / batch.targets
-        balance = language.new_zeros(())
+        balance = domain = language.new_zeros(())
         if self.is_mole:
             adapted = self.accelerator.unwrap_model(model)
             balance = balance_loss_of(adapted, num_sequences=batch.sequences)
-            self.meter.add_routing(routing_of(adapted).counts, inputs["dataset_ids"])
-        self.meter.add_loss(language, balance)
+            routing = routing_of(adapted)
+            self.meter.add_routing(routing.counts, inputs["dataset_ids"])
+            if self.settings.router_domain_coef:
+                domain = self._domain_loss(routing, inputs["dataset_ids"]) / batch.sequences
+        self.meter.add_loss(language, balance, domain)
         # DDP and DeepSpeed average gradients over ranks; ours are shares of a sum.
-        loss = (language + balance) * self.args.world_size
+        loss = (language + balance + domain) * self.args.world_size
         self._stop_unless_finite(loss.detach())
         return (loss, outputs) if return_outputs else loss
+
+    def _domain_loss(self, routing: Routing, dataset_ids: torch.Tensor) -> torch.Tensor:
+        """The sum over this micro-batch's sequences, times its coefficient."""
+        domains = self.domains[dataset_ids]
+        loss = domain_loss(routing.probs, routing.lengths, domains, self.num_domains)
+        return self.settings.router_domain_coef * loss
 
     def _stop_unless_finite(self, loss: torch.Tensor) -> None:
         """Before the last backward of a step, where the update follows: all ranks stop together."""

@@ -45,55 +45,6 @@ def test_paper_settings():
     assert (lora.data, lora.train) == (mole.data, mole.train)
 
 
-# Table 2 of the paper, its trained rows: lambda of general, document and biomedicine; K; epochs.
-TABLE2 = {
-    3: ((1, 0, 0), None, 1),
-    4: ((0, 1, 0), None, 1),
-    5: ((0, 0, 1), None, 1),
-    6: ((1, 1, 0), None, 1),
-    7: ((1, 0, 1), None, 1),
-    8: ((1, 1, 1), None, 1),
-    9: ((1, 2, 0), None, 1),
-    10: ((1, 2, 1), None, 1),
-    11: ((1, 1, 1), None, 2),
-    12: ((1, 1, 0), 2, 1),
-    13: ((1, 1, 1), 3, 1),
-    14: ((1, 2, 0), 2, 1),
-    15: ((1, 2, 1), 3, 1),
-}
-
-
-@pytest.mark.parametrize("row", TABLE2)
-def test_each_trained_row_of_table_2_has_its_config(row):
-    weights, experts, epochs = TABLE2[row]
-    (path,) = (CONFIGS / "table2").glob(f"row{row:02d}_*.yaml")
-    kind = "lora" if experts is None else "mole"
-    head = path.read_text().splitlines()
-    assert head[0] == f"# CONFIG=configs/table2/{path.name} bash scripts/finetune_{kind}.sh"
-    assert f"Table 2, row {row}:" in head[2]
-    config, base = load(RunConfig, path), load(RunConfig, CONFIGS / f"finetune_{kind}.yaml")
-    domains = config.data.domains
-    assert list(domains) == ["general", "document", "biomedicine"]
-    assert tuple(domain.weight for domain in domains.values()) == weights
-    assert (config.adapter.type, config.adapter.r) == (kind, 32)
-    if experts is not None:
-        assert config.adapter.num_experts == experts
-    assert config.train.num_train_epochs == epochs
-    assert config.output_dir == f"playground/runs/table2/{path.stem}"
-    # Everything else is the base's.
-    for domain, reference in zip(domains.values(), base.data.domains.values(), strict=True):
-        assert domain.datasets == reference.datasets
-        domain.weight = reference.weight
-    config.adapter.num_experts = base.adapter.num_experts
-    config.train.num_train_epochs = base.train.num_train_epochs
-    config.output_dir = base.output_dir
-    assert config == base
-
-
-def test_table_2_has_no_other_rows():
-    assert len(list((CONFIGS / "table2").iterdir())) == len(TABLE2)
-
-
 def test_ureader_counts_as_in_the_paper():
     config = load(RunConfig, CONFIGS / "finetune_mole.yaml")
     (ureader,) = config.data.domains["document"].datasets

@@ -75,7 +75,7 @@ def test_the_layout_is_said_and_decides_the_memory():
 
 
 def test_domains_that_are_not_drawn_need_no_data():
-    text = plan("table2/row05_lora_0_0_1", 8)
+    text = plan("experiments/table2/llava-med-0-0-1", 8)
     assert "m3it" not in text
     assert "steps: 308" in text
     assert "NOTE: 500 warm-up steps are all of the 308 steps" in text

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-COMMANDS = ("train", "chat", "eval", "data", "routes", "bench")
+COMMANDS = ("train", "chat", "eval", "data", "routes", "conflicts", "bench", "reproduce")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

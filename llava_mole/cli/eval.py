@@ -22,9 +22,7 @@ Where each benchmark is fetched and how its folder looks: docs/evaluation.md.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from llava_mole.cli.arguments import device_of, named_paths, open_sets
 
@@ -109,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.eval.baselines import with_shuffled_images
     from llava_mole.eval.evaluate import Blind, evaluate
     from llava_mole.eval.report.summary import paper_row
+    from llava_mole.eval.respondent import from_files
 
     # All that can be wrong without a model is found before one is loaded.
     tasks = [_open(arguments, name, path) for name, path in _benchmarks(arguments).items()]
@@ -121,7 +120,11 @@ def run(arguments: argparse.Namespace) -> int:
         for task in (tasks if arguments.shuffle_images else [])
     }
     output = _output(arguments)
-    who = _from_files(tasks, given) if given else _from_model(arguments, tasks, output)
+    rank = 0
+    if given:
+        who = from_files(tasks, given)
+    else:
+        who, rank = _from_model(arguments, tasks, output)
     shown = evaluate(
         tasks,
         who.answers_to,
@@ -130,75 +133,39 @@ def run(arguments: argparse.Namespace) -> int:
         how=who.how,
         blind=Blind(training, shuffled),
         row=paper_row(arguments.model_path),
-        rank=who.rank,
+        rank=rank,
     )
-    if who.rank == 0:
+    if rank == 0:
         print(shown)
         print(f"report: {output / 'report.html'}\nall of it: {output}")
     return 0
 
 
-class _Who(NamedTuple):
-    """Who answers: `answers_to` a task, named as ``model``, asked as ``how``, on this ``rank``."""
-
-    answers_to: Callable
-    model: dict[str, Any]
-    how: dict[str, Any]
-    rank: int
-
-
-def _from_files(tasks, given: dict[str, Path]) -> _Who:
-    from llava_mole.eval.predictions import read_predictions
-
-    answers = {
-        task.label: read_predictions(
-            given[task.benchmark.name], task.questions, sliced=task.limit is not None
-        )
-        for task in tasks
-    }
-    return _Who(lambda task: answers[task.label], {}, {}, 0)
-
-
-def _from_model(arguments: argparse.Namespace, tasks, output: Path) -> _Who:
+def _from_model(arguments: argparse.Namespace, tasks, output: Path):
+    """The `Respondent` that the flags name, and this process's rank."""
     from llava_mole.eval.ranks import launched_ranks
+    from llava_mole.eval.respondent import from_model
     from llava_mole.eval.task import refuse_missing_images
-    from llava_mole.model import load_run
-    from llava_mole.model.identity import weights_of
-    from llava_mole.model.templates import conversation
 
     if arguments.on_bad_image == "fail":
         for task in tasks:
             refuse_missing_images(task)
     ranks, device = launched_ranks(cpu=arguments.device == "cpu")
-    options = {
-        "model_base": arguments.model_base,
-        "conv_mode": arguments.conv_mode,
-        "load_4bit": arguments.load_4bit,
-        "load_8bit": arguments.load_8bit,
-    }
-    identity = {
-        "model_path": arguments.model_path,
-        "weights": weights_of(arguments.model_path),
-        **options,
-    }
-    device = device or device_of(arguments.device)
-    settings = {**identity, "image_root": arguments.image_root}
-    if ranks.rank == 0:
-        for task in tasks:
-            task.settle(output, settings)
-    model, processor = load_run(arguments.model_path, device=device, **options)
-    if conversation("plain").tag in processor.chat_template:
-        raise ValueError(
-            f"{arguments.model_path}: its template, plain, leaves questions out, as stage 1 only "
-            "captions; give --conv-mode vicuna_v1 or chatml"
-        )
-
-    def ask(task):
-        size = arguments.batch_size
-        return task.ask(model, processor, output, settings, size, ranks, progress=True)
-
-    how = {"prompt_style": arguments.prompt_style, "batch_size": arguments.batch_size}
-    return _Who(ask, identity, how, ranks.rank)
+    who = from_model(
+        arguments.model_path,
+        tasks,
+        output,
+        device=device or device_of(arguments.device),
+        batch_size=arguments.batch_size,
+        prompt_style=arguments.prompt_style,
+        image_root=arguments.image_root,
+        ranks=ranks,
+        model_base=arguments.model_base,
+        conv_mode=arguments.conv_mode,
+        load_4bit=arguments.load_4bit,
+        load_8bit=arguments.load_8bit,
+    )
+    return who, ranks.rank
 
 
 def _check(arguments: argparse.Namespace) -> None:

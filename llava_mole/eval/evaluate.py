@@ -39,6 +39,7 @@ def evaluate(
     blind: Blind,
     row: PaperRow | None = None,
     rank: int = 0,
+    pages: bool = True,
 ) -> str:
     """Answers, scores, ``results.json`` and reports of every task in turn.
 
@@ -51,9 +52,10 @@ def evaluate(
         blind: baselines.
         row: the paper's row that the model's config is.
         rank: only rank 0 scores and writes.
+        pages: whether to write a page with every example, and the reports.
 
     Returns:
-        What the terminal shows; "" on other ranks.
+        What the terminal shows; "" on other ranks, and without ``pages``.
     """
     entries: dict[str, Any] = {}
     shown = ""
@@ -78,9 +80,12 @@ def evaluate(
         settings = {**task.prompting.settings(), **how} if how else {}
         table = lines(task.benchmark, scored)
         entries[task.label] = results.entry(task, scored, table, settings, baselines)
-        write_benchmark(output, task.label, entries[task.label], scored, row, model)
+        if pages:
+            write_benchmark(output, task.label, entries[task.label], scored, row, model)
         # At once: what comes after may be stopped.
-        shown = write_summary(output, results.update(output, model, entries, row), list(entries))
+        values = results.update(output, model, entries, row)
+        if pages:
+            shown = write_summary(output, values, list(entries))
     return shown
 
 

@@ -9,7 +9,7 @@ import importlib.resources
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 DOMAINS = ("general", "document", "biomedicine")
 
@@ -29,6 +29,41 @@ class PaperRow:
     scores: Mapping[str, float]
 
 
+class Setting(NamedTuple):
+    """What sets the paper's trained rows apart.
+
+    Attributes:
+        weights: λ of general, document and biomedicine.
+        experts: K; None for plain LoRA.
+        routing: ``top1`` or ``dense``; None for plain LoRA.
+        r: rank.
+        epochs: passes over the mixture.
+    """
+
+    weights: tuple[float, ...]
+    experts: int | None
+    routing: str | None
+    r: int | None
+    epochs: float
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Where a row is printed, and the setting it was trained in.
+
+    Attributes:
+        table: 2 to 5.
+        number: of the row in it, from 1.
+        setting: what `setting_of` gives for its config; None for a row that was not trained.
+        row: its scores.
+    """
+
+    table: int
+    number: int
+    setting: Setting | None
+    row: PaperRow
+
+
 def row_of(config: Mapping[str, Any]) -> PaperRow | None:
     """The row whose model, mixture and adapter are those of a run's ``config.yaml``.
 
@@ -42,7 +77,7 @@ def row_of(config: Mapping[str, Any]) -> PaperRow | None:
     checkpoint = str(model.get("checkpoint") or "").lower()
     if "data" not in config:
         if checkpoint.rstrip("/").endswith("llava-1.5-7b-hf"):
-            return _rows()[0][1]
+            return printed_rows()[0].row
         return None
     decoder = str(model.get("language_model") or "").lower()
     tower = str(model.get("vision_tower") or "").lower()
@@ -50,14 +85,14 @@ def row_of(config: Mapping[str, Any]) -> PaperRow | None:
         return None
     if config.get("stage") != "finetune":
         return None
-    wanted = _setting(config)
+    wanted = setting_of(config)
     if wanted is None:
         return None
-    return next((row for key, row in _rows() if key == wanted), None)
+    return next((printed.row for printed in printed_rows() if printed.setting == wanted), None)
 
 
-def _setting(config: Mapping[str, Any]) -> tuple | None:
-    """λ of the three domains, experts, routing, rank and epochs."""
+def setting_of(config: Mapping[str, Any]) -> Setting | None:
+    """The setting of a run's config; None where it is of a kind that the paper has no row of."""
     domains = (config["data"] or {}).get("domains") or {}
     if set(domains) - set(DOMAINS):
         return None
@@ -70,15 +105,17 @@ def _setting(config: Mapping[str, Any]) -> tuple | None:
     kind = adapter.get("type", "mole")
     if kind == "none" or train.get("max_steps", -1) not in (-1, None):
         return None
+    if adapter.get("rank_pattern") or adapter.get("alpha_pattern"):
+        return None
     experts = adapter.get("num_experts") if kind == "mole" else None
     routing = adapter.get("routing", "top1") if kind == "mole" else None
     epochs = float(train.get("num_train_epochs", 1))
-    return weights, experts, routing, adapter.get("r"), epochs
+    return Setting(weights, experts, routing, adapter.get("r"), epochs)
 
 
 @functools.cache
-def _rows() -> list[tuple[tuple | None, PaperRow]]:
-    """Every row with the setting it was trained in, Table 2's first."""
+def printed_rows() -> tuple[Printed, ...]:
+    """Every row of Tables 2 to 5, in order."""
     text = importlib.resources.files(__package__).joinpath("tables.json").read_text("utf-8")
     tables = json.loads(text)
     rows = []
@@ -97,7 +134,9 @@ def _rows() -> list[tuple[tuple | None, PaperRow]]:
                 routing = None
                 if experts is not None:
                     routing = "dense" if printed == "dense" else "top1"
-                setting = weights, experts, routing, row["lora_rank"], float(row.get("epochs", 1))
+                epochs = float(row.get("epochs", 1))
+                setting = Setting(weights, experts, routing, row["lora_rank"], epochs)
             place = f"paper, Table {table} row {row.get('id', number)}"
-            rows.append((setting, PaperRow(place, row.get("model", ""), scores)))
-    return rows
+            paper_row = PaperRow(place, row.get("model", ""), scores)
+            rows.append(Printed(table, number, setting, paper_row))
+    return tuple(rows)

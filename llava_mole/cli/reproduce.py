@@ -1,0 +1,227 @@
+"""examples:
+# what a table's rows are and cost at the paper's scale; needs no data, GPU or network
+llava-mole reproduce --table 2 --scale paper --plan
+
+# its runs as a SLURM array (or --launch hostfile, torchrun), and when they are through, its report
+llava-mole reproduce --table 2 --scale paper --launch slurm
+llava-mole reproduce --table 2 --scale paper --report
+
+# every comparison of the paper on two cores; started again, it goes on where it stopped
+llava-mole reproduce --all --scale tiny --processes 2
+llava-mole reproduce --study --scale tiny --status
+
+# what the headline claims compare, with more seeds
+llava-mole reproduce --claims headline --scale tiny --seeds 0 1 2 3 4 5 6 7
+
+# single rows by the names of their files in configs/experiments/
+llava-mole reproduce --rows llava-mix-1-1-1 llava-mole-1-1-1 --scale small
+
+A row's file is a training config too:
+CONFIG=configs/experiments/table2/llava-mole-1-2-1.yaml bash scripts/finetune_mole.sh
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HELP = "reproduce the paper's tables, figures and claims, at its scale or on two cores"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``reproduce``."""
+    what = parser.add_argument_group("what is reproduced")
+    what.add_argument(
+        "--table", nargs="+", default=[], metavar="N", help="2, 3, 4, 5, or controls, …"
+    )
+    what.add_argument("--figure", nargs="+", default=[], metavar="N", help="1 or 3, by their rows")
+    what.add_argument("--all", action="store_true", help="Tables 2 to 5 and their figures")
+    what.add_argument("--study", action="store_true", help="every row, ours included")
+    what.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows by name")
+    what.add_argument(
+        "--claims", choices=["headline"], help="the rows that the headline claims compare"
+    )
+    what.add_argument("--scale", required=True, help="paper, small or tiny")
+    what.add_argument("--seeds", nargs="+", type=int, help="(default: the scale's)")
+    do = parser.add_argument_group("what is done (default: run what is left, then report)")
+    only = do.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="print runs, steps, samples and cost")
+    only.add_argument("--status", action="store_true", help="print where each run stands")
+    only.add_argument(
+        "--prepare", action="store_true", help="make the data and base model of the tiny scale"
+    )
+    only.add_argument("--report", action="store_true", help="report what is there")
+    do.add_argument(
+        "--launch",
+        choices=["local", "torchrun", "hostfile", "slurm"],
+        help="local: run here, side by side; the others write a script for several GPUs "
+        "(default: the scale's)",
+    )
+    do.add_argument("--submit", action="store_true", help="with --launch slurm: call sbatch too")
+    do.add_argument("--processes", type=int, help="runs side by side (default: the scale's)")
+    do.add_argument(
+        "--keep-runs",
+        action="store_true",
+        help="keep run directories with adapter and all answers, which small scales delete",
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--experiments",
+        default="configs/experiments",
+        metavar="DIR",
+        help="rows, scales and claims (default: %(default)s)",
+    )
+    where.add_argument("--output", metavar="DIR", help="runs, results and report")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plans, runs or reports; 1 where a run failed."""
+    _check(arguments)
+    from llava_mole.reproduce.rows import read_rows
+    from llava_mole.reproduce.runs import resolve_runs
+    from llava_mole.reproduce.scales import read_scale
+    from llava_mole.reproduce.select import select
+    from llava_mole.reproduce.status import collect
+    from llava_mole.reproduce.status import text as status_text
+    from llava_mole.reproduce.store import Store
+
+    experiments = Path(arguments.experiments)
+    rows = read_rows(experiments)
+    scale = read_scale(experiments, arguments.scale)
+    if arguments.prepare:
+        return _prepare(experiments, scale)
+    selected = select(
+        rows,
+        experiments,
+        tables=[*arguments.table, *(("2", "3", "4", "5") if arguments.all else ())],
+        figures=arguments.figure,
+        names=arguments.rows,
+        headline=arguments.claims == "headline",
+        everything=arguments.study,
+    )
+    seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
+    output = Path(arguments.output) if arguments.output else None
+    runs = resolve_runs(scale, rows, selected, seeds, output)
+    store = Store(_results(scale, output), scale.name)
+    for note in store.stale(runs):
+        print(f"note: {note}", file=sys.stderr)
+    for new in collect(runs, scale, store):
+        print(f"results of {new.name} found in {new.folder}")
+    if arguments.plan:
+        return _plan(runs, scale, store, arguments.processes or scale.processes)
+    if arguments.status:
+        print(status_text(runs, store))
+        return 0
+    folder = output or Path(scale.output)
+    status = 0
+    if not arguments.report:
+        how = arguments.launch or scale.launch
+        left = [one for one in runs if store.get(one) is None]
+        if how != "local":
+            return _write_launch(left, scale, how, folder, arguments.submit)
+        status = _execute(arguments, runs, scale, store)
+    _report(arguments, rows, selected, seeds, scale, store, output)
+    return status
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError where options don't go together."""
+    if arguments.processes is not None and arguments.processes < 1:
+        raise ValueError(f"--processes is {arguments.processes}; it must be >= 1")
+    if arguments.submit and arguments.launch != "slurm":
+        raise ValueError("--submit goes with --launch slurm")
+    if arguments.launch and (arguments.plan or arguments.status or arguments.report):
+        raise ValueError("--launch starts runs; leave --plan, --status or --report out")
+
+
+def _prepare(experiments: Path, scale) -> int:
+    if scale.name != "tiny":
+        raise ValueError(f"--prepare is for the tiny scale; for this one: {scale.prepare}")
+    from llava_mole.reproduce.tiny.prepare import prepare
+
+    prepare(experiments)
+    return 0
+
+
+def _results(scale, output: Path | None) -> Path:
+    if output is not None:
+        return output / "results.jsonl"
+    return Path(scale.results or Path(scale.output) / "results.jsonl")
+
+
+def _plan(runs, scale, store, processes: int) -> int:
+    from llava_mole.reproduce.launch import score_commands, train_command
+    from llava_mole.reproduce.plan import plan, text
+
+    print(text(plan(runs, scale, store), scale, processes))
+    if scale.put_on is None:
+        print("\nwhat --launch writes down (score is 'llava-mole eval --model-path' on all GPUs):")
+        for one in runs:
+            lines = [] if one.config is None else [train_command(one, None)]
+            print("\n".join(f"  {line}" for line in (*lines, *score_commands(one, scale))))
+    return 0
+
+
+def _write_launch(left, scale, how: str, folder: Path, submit: bool) -> int:
+    from llava_mole.reproduce.launch import write
+
+    if not left:
+        print("every run has its results; --report writes the report")
+        return 0
+    script = write(left, scale, how, folder / "launch")
+    start = ["sbatch" if how == "slurm" else "bash", str(script)]
+    print(f"{len(left)} run(s) written to {script}")
+    if submit:
+        return subprocess.run(start, check=False).returncode
+    prefix = "HOSTFILE=hosts.txt " if how == "hostfile" else ""
+    print(f"start them from the repository:  {prefix}{shlex.join(start)}")
+    return 0
+
+
+def _execute(arguments: argparse.Namespace, runs, scale, store) -> int:
+    from llava_mole.reproduce.execute import execute
+    from llava_mole.reproduce.status import refuse_missing
+
+    left = [one for one in runs if store.get(one) is None]
+    refuse_missing(left, scale)
+    # Seed by seed, so that what is there after a stop is a table, not a row.
+    seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
+    done = execute(
+        sorted(runs, key=lambda one: seeds.index(one.seed)),
+        scale,
+        store,
+        processes=arguments.processes or scale.processes,
+        keep_runs=arguments.keep_runs or scale.keep_runs,
+    )
+    print(
+        f"{len(done.done)} of {len(runs)} runs have results, {len(done.failed)} failed, "
+        f"{len(done.elsewhere)} are at work elsewhere"
+    )
+    return 1 if done.failed or done.elsewhere else 0
+
+
+def _report(arguments: argparse.Namespace, rows, selected, seeds, scale, store, output) -> None:
+    from llava_mole.reproduce.report import write
+    from llava_mole.reproduce.runs import resolve_runs
+    from llava_mole.reproduce.select import CLAIMS
+    from llava_mole.reproduce.stamp import stamp
+    from llava_mole.reproduce.store import measured
+
+    runs = resolve_runs(scale, rows, rows, seeds, output)
+    found = measured(store, rows, runs)
+    names = {item.row.name for item in selected}
+    if not names & set(found):
+        print("no results yet: nothing to report")
+        return
+    experiments = Path(arguments.experiments)
+    report = write(
+        scale,
+        [item.row for item in selected],
+        found,
+        experiments / CLAIMS,
+        (output or Path(scale.output)) / "report",
+        stamp(scale, seeds, [one for one in runs if names & set(one.rows)], store),
+        arguments.claims or "all",
+    )
+    print(f"report: {report}")

@@ -1,0 +1,279 @@
+"""The claims as they stand in ``configs/experiments/claims.yaml``, checked and spelt out."""
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from llava_mole import config
+from llava_mole.config import ConfigError
+
+# The paper's columns of each domain: those that its printed numbers are judged in.
+PAPER_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "general": ("All",),
+    "document": ("ChartQA", "DocQA"),
+    "biomedicine": ("Open", "Closed"),
+}
+Expectation = Literal["above", "below", "not_below", "not_above", "within"]
+# These ask for a margin.
+NEEDS_MARGIN = ("not_below", "not_above", "within")
+SELECTIONS = ("all", "headline")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One entry of a claim's ``comparisons``: all pairs of ``row`` and ``against``.
+
+    Attributes:
+        row: name or names.
+        against: name or names that are subtracted.
+        expect: where the difference should lie.
+        domains: it is taken in each column of these.
+        quantity: or in this quantity.
+        beyond: two names; their difference is subtracted as well.
+        headline: whether ``--claims headline`` has it.
+    """
+
+    row: str | list[str]
+    against: str | list[str]
+    expect: Expectation
+    domains: list[str] = dataclasses.field(default_factory=list)
+    quantity: str = ""
+    beyond: list[str] = dataclasses.field(default_factory=list)
+    headline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence and what it says of rows.
+
+    Attributes:
+        text: the sentence.
+        source: where it is made.
+        comparisons: what must hold.
+    """
+
+    text: str
+    source: str
+    comparisons: list[Comparison]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """What is compared and is no score, in per cent of the row that is compared against.
+
+    Attributes:
+        measured: its name among a run's extras.
+        printed: row to printed value, in whatever unit.
+    """
+
+    measured: str
+    printed: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """The whole file.
+
+    Attributes:
+        margins: scale to column (or quantity) to margin, in its points.
+        claims: short name, ``C1``, to claim.
+        confidence: coverage of the intervals.
+        quantities: by name.
+        controls: a MoLE row to the plain LoRA of as many trainable parameters.
+    """
+
+    margins: dict[str, dict[str, float]]
+    claims: dict[str, Claim]
+    confidence: float = 0.95
+    quantities: dict[str, Quantity] = dataclasses.field(default_factory=dict)
+    controls: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def rows(self, selection: str = "all") -> list[str]:
+        """Names of all rows that the claims compare, in order; without their controls."""
+        names = {
+            name: None
+            for claim in self.claims.values()
+            for comparison in claim.comparisons
+            if comparison.headline or selection == "all"
+            for name in (*_names(comparison.row), *_names(comparison.against), *comparison.beyond)
+        }
+        return list(names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One difference to judge: of two rows, in one column.
+
+    Attributes:
+        row: name.
+        against: name.
+        beyond: two names whose difference is subtracted, or none.
+        column: a benchmark's column, or a quantity's name.
+        expect: where the difference should lie.
+        margin: in the column's points; 0 where none is asked for and none is given.
+        quantity: None for a score.
+    """
+
+    row: str
+    against: str
+    beyond: tuple[str, ...]
+    column: str
+    expect: Expectation
+    margin: float
+    quantity: Quantity | None = None
+
+    @property
+    def terms(self) -> tuple[tuple[int, str], ...]:
+        """Sign and row of what is added up."""
+        more = ((-1, self.beyond[0]), (1, self.beyond[1])) if self.beyond else ()
+        return ((1, self.row), (-1, self.against), *more)
+
+
+def load(file: Path, known: Collection[str] | None = None, selection: str = "all") -> Claims:
+    """Reads and checks a claims file.
+
+    Args:
+        file: YAML.
+        known: names of all rows that there are; None leaves names unchecked.
+        selection: ``all``, or ``headline`` for the comparisons so marked.
+
+    Raises:
+        ValueError: what cannot be used; the message names file, key and remedy.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"claims {selection!r}: give one of {', '.join(SELECTIONS)}")
+    claims = config.load(Claims, file)
+    if not 0 < claims.confidence < 1:
+        raise ConfigError(
+            f"{file}: confidence: {claims.confidence} is no coverage; give one such as 0.95"
+        )
+    for scale, columns in claims.margins.items():
+        for column, margin in columns.items():
+            if not 0 < margin < float("inf"):
+                key = f"margins.{scale}.{column}"
+                raise ConfigError(f"{file}: {key}: {margin} is no margin; give points above 0")
+    for name, claim in claims.claims.items():
+        if not claim.comparisons:
+            raise ConfigError(f"{file}: claims.{name}.comparisons: empty; compare some rows")
+        for place, comparison in enumerate(claim.comparisons):
+            _check(comparison, f"{file}: claims.{name}.comparisons.{place}", claims)
+    if known is not None:
+        for key, name in _named(claims):
+            if name not in known:
+                raise ConfigError(f"{file}: {key}: unknown row {name!r}; {_nearest(name, known)}")
+    return claims if selection == "all" else _headline(claims)
+
+
+def pairs(
+    claims: Claims, claim: Claim, scale: str, columns: Mapping[str, Collection[str]]
+) -> list[Pair]:
+    """All differences that a claim speaks of, at one scale.
+
+    Args:
+        claims: the file.
+        claim: one of its claims.
+        scale: its margins are taken.
+        columns: domain to the columns that it is measured in there.
+
+    Raises:
+        ValueError: a margin that is asked for is missing, or the scale has no such domain.
+    """
+    found = []
+    for comparison in claim.comparisons:
+        for domain in comparison.domains:
+            if domain not in columns:
+                raise ConfigError(
+                    f"comparison of {comparison.row}: scale {scale!r} has no domain {domain!r}; "
+                    f"it has {', '.join(columns)}"
+                )
+        named = [c for domain in comparison.domains for c in columns[domain]]
+        for column in named or [comparison.quantity]:
+            margin = claims.margins.get(scale, {}).get(column)
+            if margin is None and comparison.expect in NEEDS_MARGIN:
+                raise ConfigError(
+                    f"{comparison.expect} of {comparison.row} in {column!r} needs a "
+                    f"margin; add margins.{scale}.{column}"
+                )
+            found += [
+                Pair(
+                    row,
+                    against,
+                    tuple(comparison.beyond),
+                    column,
+                    comparison.expect,
+                    margin or 0.0,
+                    claims.quantities.get(column) if comparison.quantity else None,
+                )
+                for row, against in itertools.product(
+                    _names(comparison.row), _names(comparison.against)
+                )
+            ]
+    return found
+
+
+def _check(comparison: Comparison, key: str, claims: Claims) -> None:
+    """Raises what is wrong with one comparison, whatever rows and scales there are."""
+    if bool(comparison.domains) == bool(comparison.quantity):
+        raise ConfigError(f"{key}: give either domains or a quantity")
+    for domain in comparison.domains:
+        if domain not in PAPER_COLUMNS:
+            raise ConfigError(f"{key}.domains: {domain!r}; {_nearest(domain, PAPER_COLUMNS)}")
+    if comparison.quantity and comparison.quantity not in claims.quantities:
+        remedy = _nearest(comparison.quantity, claims.quantities)
+        raise ConfigError(
+            f"{key}.quantity: {comparison.quantity!r} is not under quantities; {remedy}"
+        )
+    if not _names(comparison.row) or not _names(comparison.against):
+        raise ConfigError(f"{key}: row and against must name at least one row each")
+    if both := set(_names(comparison.row)) & set(_names(comparison.against)):
+        raise ConfigError(f"{key}: {min(both)!r} is compared with itself; take it out of one side")
+    if len(comparison.beyond) not in (0, 2):
+        raise ConfigError(f"{key}.beyond: give two rows, whose difference is subtracted")
+    if comparison.beyond and comparison.quantity:
+        raise ConfigError(f"{key}.beyond: only scores have it; leave it out for a quantity")
+    if comparison.expect in NEEDS_MARGIN:
+        for scale, margins in claims.margins.items():
+            wanted = [comparison.quantity] if comparison.quantity else []
+            if scale == "paper":
+                wanted += [c for domain in comparison.domains for c in PAPER_COLUMNS[domain]]
+            for column in wanted:
+                if column not in margins:
+                    raise ConfigError(
+                        f"{key}: {comparison.expect} in {column!r} needs a margin; "
+                        f"add margins.{scale}.{column}"
+                    )
+
+
+def _named(claims: Claims) -> Iterator[tuple[str, str]]:
+    """Where a row is named, and its name."""
+    for name, claim in claims.claims.items():
+        for place, comparison in enumerate(claim.comparisons):
+            key = f"claims.{name}.comparisons.{place}"
+            yield from ((f"{key}.row", row) for row in _names(comparison.row))
+            yield from ((f"{key}.against", row) for row in _names(comparison.against))
+            yield from ((f"{key}.beyond", row) for row in comparison.beyond)
+    for row, control in claims.controls.items():
+        yield from ((f"controls.{row}", name) for name in (row, control))
+    for name, quantity in claims.quantities.items():
+        yield from ((f"quantities.{name}.printed", row) for row in quantity.printed)
+
+
+def _headline(claims: Claims) -> Claims:
+    kept = {
+        name: dataclasses.replace(claim, comparisons=[c for c in claim.comparisons if c.headline])
+        for name, claim in claims.claims.items()
+        if any(c.headline for c in claim.comparisons)
+    }
+    return dataclasses.replace(claims, claims=kept)
+
+
+def _names(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"

@@ -1,0 +1,226 @@
+"""Judges the claims: by what was measured, and by what the paper prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llava_mole.reproduce import intervals, verdict
+from llava_mole.reproduce.claims import PAPER_COLUMNS, Claim, Claims, Pair, Quantity, pairs
+from llava_mole.reproduce.intervals import Difference
+from llava_mole.reproduce.types import Measured, Row
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One comparison by print.
+
+    Attributes:
+        pair: the comparison, in a column of the paper.
+        difference: of the printed numbers, in the column's points; None where one is not printed.
+        verdict: ``supported``, ``not supported`` or ``not in the paper``.
+    """
+
+    pair: Pair
+    difference: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One comparison as measured.
+
+    Attributes:
+        pair: the comparison, in a column of the scale.
+        difference: None where it was not measured.
+        verdict: ``supported``, ``not supported``, ``undecided`` or ``not measured``.
+        missing: rows without this column, or a sentence on why there is no difference.
+        control: the same difference with the equal-parameter control in the row's place.
+        against: one-sided p of what is expected, adjusted over the claim's comparisons (Holm).
+    """
+
+    pair: Pair
+    difference: Difference | None
+    verdict: str
+    missing: tuple[str, ...] = ()
+    control: Difference | None = None
+    against: float | None = None
+
+    @property
+    def negligible(self) -> bool:
+        """Whether the difference is shown to be smaller than the margin."""
+        if self.difference is None or not self.pair.margin:
+            return False
+        return verdict.negligible(self.difference.low, self.difference.high, self.pair.margin)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim and its verdicts.
+
+    Attributes:
+        name: ``C1``.
+        claim: what it says.
+        printed: its comparisons by print.
+        outcomes: its comparisons as measured.
+    """
+
+    name: str
+    claim: Claim
+    printed: Sequence[Printed]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def by_print(self) -> str:
+        """The claim's verdict by the printed numbers."""
+        return verdict.of_claim([one.verdict for one in self.printed])
+
+    @property
+    def verdict(self) -> str:
+        """The claim's verdict by what was measured."""
+        return verdict.of_claim([one.verdict for one in self.outcomes])
+
+    @property
+    def missing(self) -> list[str]:
+        """What is not there, without repetition."""
+        return list(dict.fromkeys(name for one in self.outcomes for name in one.missing))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Fewest and most seeds of a measured comparison; empty if there is none."""
+        counts = [len(one.difference.seeds) for one in self.outcomes if one.difference]
+        return (min(counts), max(counts)) if counts else ()
+
+
+def judge(
+    claims: Claims,
+    rows: Sequence[Row],
+    measured: Mapping[str, Measured],
+    scale: str,
+    columns: Mapping[str, Sequence[str]],
+) -> list[Judgement]:
+    """Every claim with its verdicts.
+
+    Args:
+        claims: see `llava_mole.reproduce.claims.load`.
+        rows: with their printed numbers.
+        measured: by row's name; rows without are not measured.
+        scale: whose margins hold for what was measured; ``paper``'s hold for what is printed.
+        columns: the scale's columns of each domain.
+
+    Raises:
+        ValueError: a margin is missing.
+    """
+    numbers: dict[str, Mapping[str, float]] = {}
+    for row in rows:
+        numbers.setdefault(row.name, row.printed)
+    judgements = []
+    for name, claim in claims.claims.items():
+        printed = [by_print(pair, numbers) for pair in pairs(claims, claim, "paper", PAPER_COLUMNS)]
+        outcomes = [
+            _outcome(pair, measured, claims) for pair in pairs(claims, claim, scale, columns)
+        ]
+        judgements.append(Judgement(name, claim, printed, _adjusted(outcomes)))
+    return judgements
+
+
+def by_print(pair: Pair, numbers: Mapping[str, Mapping[str, float]]) -> Printed:
+    """Judges one comparison by row to column to printed number."""
+    if pair.quantity is not None:
+        values = pair.quantity.printed
+    else:
+        values = {
+            name: numbers[name][pair.column]
+            for _, name in pair.terms
+            if pair.column in numbers.get(name, {})
+        }
+    if any(name not in values for _, name in pair.terms):
+        return Printed(pair, None, verdict.NOT_PRINTED)
+    if pair.quantity is not None:
+        difference = 100 * (values[pair.row] / values[pair.against] - 1)
+    else:
+        # Printed numbers have at most two decimals; sums of them have binary noise.
+        difference = round(sum(sign * values[name] for sign, name in pair.terms), 6)
+    return Printed(pair, difference, verdict.of_print(pair.expect, difference, pair.margin))
+
+
+def difference_of(
+    pair: Pair, measured: Mapping[str, Measured], confidence: float
+) -> Difference | tuple[str, ...]:
+    """A comparison's difference, or what is missing for it.
+
+    Both rows' runs of the same seed are compared; a seed that one of them lacks is left out.
+    """
+    names = [name for _, name in pair.terms]
+    found = {name: _by_seed(measured.get(name), pair.column, pair.quantity) for name in names}
+    if missing := tuple(name for name in dict.fromkeys(names) if not found[name]):
+        return missing
+    seeds = sorted(set.intersection(*(set(values) for values in found.values())))
+    if not seeds:
+        return (f"{' and '.join(dict.fromkeys(names))}: no seed in common",)
+    if pair.quantity is not None:
+        row, against = found[pair.row], found[pair.against]
+        each = [100 * (row[seed] / against[seed] - 1) for seed in seeds]
+        if len(seeds) == 1:
+            return intervals.exact(each[0], seeds[0])
+        return intervals.over_seeds(each, seeds, confidence)
+    terms = [(sign, [found[name][seed] for seed in seeds]) for sign, name in pair.terms]
+    if len(seeds) > 1:
+        each = [
+            sum(sign * scores[place].value for sign, scores in terms) for place in range(len(seeds))
+        ]
+        over = intervals.over_seeds(each, seeds, confidence)
+        # Equal differences of a few seeds are luck, not certainty.
+        if over.down > 0:
+            return over
+    return intervals.over_questions(terms, seeds, confidence)
+
+
+def _by_seed(measured: Measured | None, column: str, quantity: Quantity | None) -> dict:
+    if measured is None:
+        return {}
+    if quantity is not None:
+        figures = measured.extras
+        return {
+            seed: values[quantity.measured]
+            for seed, values in figures.items()
+            if values.get(quantity.measured)
+        }
+    return {seed: scores[column] for seed, scores in measured.scores.items() if column in scores}
+
+
+def _outcome(pair: Pair, measured: Mapping[str, Measured], claims: Claims) -> Outcome:
+    difference = difference_of(pair, measured, claims.confidence)
+    control = _control(pair, measured, claims)
+    if not isinstance(difference, Difference):
+        return Outcome(pair, None, verdict.NOT_MEASURED, difference, control)
+    judged = verdict.of_interval(pair.expect, difference.low, difference.high, pair.margin)
+    return Outcome(pair, difference, judged, control=control)
+
+
+def _control(pair: Pair, measured: Mapping[str, Measured], claims: Claims) -> Difference | None:
+    """The difference with the control in the row's place, if both rows are not MoLE's."""
+    control = claims.controls.get(pair.row)
+    against_mole = pair.against in claims.controls or pair.against in claims.controls.values()
+    if control is None or against_mole or pair.beyond or control == pair.against:
+        return None
+    found = difference_of(
+        Pair(control, pair.against, (), pair.column, pair.expect, pair.margin, pair.quantity),
+        measured,
+        claims.confidence,
+    )
+    return found if isinstance(found, Difference) else None
+
+
+def _adjusted(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """With p adjusted over the comparisons that were measured."""
+    places = [place for place, one in enumerate(outcomes) if one.difference is not None]
+    adjusted = verdict.holm(
+        verdict.against(outcomes[p].pair.expect, outcomes[p].difference, outcomes[p].pair.margin)
+        for p in places
+    )
+    changed = list(outcomes)
+    for place, value in zip(places, adjusted, strict=True):
+        one = outcomes[place]
+        changed[place] = Outcome(
+            one.pair, one.difference, one.verdict, one.missing, one.control, value
+        )
+    return changed

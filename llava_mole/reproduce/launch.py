@@ -1,0 +1,149 @@
+"""Runs written down for several GPUs: shell scripts of the repository's own launch scripts."""
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava_mole.config import dump
+from llava_mole.files import replace_text
+from llava_mole.reproduce.line import EVAL
+from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.scales import Scale
+
+GPUS_A_NODE = 8
+_SCORE = """\
+gpus="${NPROC_PER_NODE:-${SLURM_GPUS_ON_NODE:-$(nvidia-smi --list-gpus | wc -l)}}"
+python="${PYTHON:-python3}"
+if [[ -z "${PYTHON:-}" && -x .venv/bin/python ]]; then python=.venv/bin/python; fi
+score() {  # RUN [flag ...]
+    "$python" -m torch.distributed.run --nproc-per-node "$gpus" -m llava_mole.cli.main eval \\
+        --model-path "$@"
+}
+"""
+
+
+def train_command(run: Run, configs: Path | None) -> str:
+    """The line that trains a run, by the repository's own script.
+
+    Args:
+        run: with a config.
+        configs: folder that holds the run's own config; None where its row's file is run as it is.
+    """
+    kind = "mole" if run.config.adapter.type == "mole" else "lora"
+    config = run.file if configs is None else configs / f"{run.name}.yaml"
+    names = f"CONFIG={shlex.quote(str(config))} OUTPUT_DIR={shlex.quote(str(run.folder))}"
+    seed = f" seed={run.seed}" if configs is None else ""
+    return f"{names} bash scripts/finetune_{kind}.sh{seed}"
+
+
+def score_commands(run: Run, scale: Scale) -> list[str]:
+    """The lines that ask a run everything, as the scripts' ``score`` takes them."""
+    lines = []
+    ordered = sorted(scale.benchmarks, key=lambda asked: (asked.limit or 0, asked.style))
+    for (limit, style, suffix), group in itertools.groupby(
+        ordered, key=lambda asked: (asked.limit, asked.style, asked.suffix)
+    ):
+        words = ["score", run.model_path, "--output", str(run.folder / EVAL), "--benchmarks"]
+        words += [f"{asked.name}={asked.path}" for asked in group]
+        words += ["--batch-size", str(scale.batch_size)]
+        words += ["--limit", str(limit)] if limit is not None else []
+        words += ["--prompt-style", style] if style != "llava" else []
+        words += ["--suffix", suffix] if suffix else []
+        lines.append(shlex.join(words))
+    return lines
+
+
+def write(runs: Sequence[Run], scale: Scale, how: str, folder: Path) -> Path:
+    """Writes the script that does ``runs``.
+
+    Args:
+        runs: those that are left to do.
+        scale: of them.
+        how: ``slurm`` (an array, a task a run), ``hostfile`` or ``torchrun`` (one run after the
+            other).
+        folder: takes the script, and configs where rows' files are not run as they are.
+
+    Returns:
+        The script.
+    """
+    configs = None
+    if scale.put_on is not None:
+        configs = folder / "configs"
+        configs.mkdir(parents=True, exist_ok=True)
+        for run in runs:
+            if run.config is not None:
+                dump(run.config, configs / f"{run.name}.yaml")
+    bodies = []
+    for number, run in enumerate(runs):
+        lines = [] if run.config is None else [train_command(run, configs)]
+        lines += score_commands(run, scale)
+        body = " &&\n    ".join(lines)
+        bodies.append(f"run_{number}() {{  # {run.name}: {', '.join(run.rows)}\n    {body}\n}}\n")
+    text = {"slurm": _slurm, "hostfile": _hostfile, "torchrun": _torchrun}[how](
+        bodies, scale, folder
+    )
+    path = folder / {"slurm": "reproduce.sbatch"}.get(how, f"{how}.sh")
+    replace_text(path, text)
+    return path
+
+
+def _slurm(bodies: Sequence[str], scale: Scale, folder: Path) -> str:
+    gpus = min(scale.ranks, GPUS_A_NODE)
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            f"#SBATCH --job-name=llava-mole-{scale.name}",
+            f"#SBATCH --array=0-{len(bodies) - 1}",
+            f"#SBATCH --nodes={-(-scale.ranks // gpus)}",
+            f"#SBATCH --gres=gpu:{gpus}",
+            "#SBATCH --ntasks-per-node=1",
+            f"#SBATCH --output={folder}/%A_%a.log",
+            "# From the repository:  sbatch THIS_FILE",
+            "# A task is a run: trained on all nodes, then asked on the first. Submitted again, it",
+            "# goes on where it stopped, and a run that is finished ends at once.",
+            "set -euo pipefail",
+            'cd "${SLURM_SUBMIT_DIR:-.}"',
+            "",
+            _SCORE,
+            *bodies,
+            '"run_${SLURM_ARRAY_TASK_ID:?this is for sbatch}"',
+            "",
+        ]
+    )
+
+
+def _hostfile(bodies: Sequence[str], scale: Scale, folder: Path) -> str:
+    use = [
+        "# From the repository, on the first machine:  HOSTFILE=hosts.txt bash THIS_FILE",
+        "# Trains on all machines of the DeepSpeed hostfile, asks on this one.",
+    ]
+    check = [': "${HOSTFILE:?name a DeepSpeed hostfile, HOSTFILE=hosts.txt}"', "export HOSTFILE"]
+    return _one_after_the_other(bodies, use, check)
+
+
+def _torchrun(bodies: Sequence[str], scale: Scale, folder: Path) -> str:
+    use = ["# From the repository:  bash THIS_FILE", "# On all GPUs of this machine."]
+    return _one_after_the_other(bodies, use, [])
+
+
+def _one_after_the_other(bodies: Sequence[str], use: Sequence[str], check: Sequence[str]) -> str:
+    """Every run in turn; one that fails is named at the end and the others go on."""
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            *use,
+            "# Started again, it goes on where it stopped, and skips what is finished.",
+            "set -uo pipefail",
+            *check,
+            "",
+            _SCORE,
+            *bodies,
+            "failed=()",
+            f"for number in {' '.join(map(str, range(len(bodies))))}; do",
+            '    "run_$number" || failed+=("run_$number")',
+            "done",
+            'if ((${#failed[@]})); then echo "failed: ${failed[*]}" >&2; exit 1; fi',
+            "",
+        ]
+    )

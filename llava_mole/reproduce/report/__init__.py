@@ -1,0 +1,5 @@
+"""What is left of a reproduction for people to read: tables, verdicts, figures."""
+
+from llava_mole.reproduce.report.write import write
+
+__all__ = ["write"]

@@ -1,0 +1,81 @@
+"""What the figures share: colours for any kind of colour vision, fonts, the scale's label, PNG."""
+
+import contextlib
+import io
+import textwrap
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+# Of Okabe and Ito. A colour is never all that tells two things apart: marks and names do too.
+BLUE, ORANGE, PURPLE = "#0072B2", "#E69F00", "#CC79A7"
+RED, GREY, PALE, DARK = "#D55E00", "#888888", "#c8c8c8", "#666666"
+INK, SHADE = "#222222", "#ececec"
+SMALL, TINY = 8, 7
+_DPI = 200
+_STYLE = {
+    # Names are text, not formulas.
+    "text.parse_math": False,
+    "font.size": SMALL,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#555555",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": SMALL,
+    "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.labelsize": TINY,
+    "ytick.labelsize": SMALL,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+}
+
+
+@contextlib.contextmanager
+def pyplot() -> Iterator[Any]:
+    """matplotlib's pyplot without a screen, in this style; figures made inside are closed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        before = set(plt.get_fignums())
+        try:
+            yield plt
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
+
+
+def finish(figure: Any, label: str) -> bytes:
+    """Writes the scale's label above everything; the figure as a PNG file.
+
+    Args:
+        figure: laid out by ``constrained``.
+        label: of the scale; empty for none.
+    """
+    if label:
+        # A letter of this size is about 0.075 inches wide; lines are of about the same length.
+        fits = max(30, int(figure.get_figwidth() / 0.075))
+        lines = -(-len(label) // fits)
+        width = min(fits, len(label) // lines + 8)
+        figure.suptitle(
+            "\n".join(textwrap.wrap(label, width)), fontsize=SMALL, fontweight="bold", color=RED
+        )
+    file = io.BytesIO()
+    # Without the library's version: the same figures give the same file.
+    figure.savefig(file, dpi=_DPI, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def arms(estimate: Any) -> list[list[float]]:
+    """Both arms of one interval, ``(2, 1)``, as matplotlib's error bars take them."""
+    return [[estimate.value - estimate.low], [estimate.high - estimate.value]]

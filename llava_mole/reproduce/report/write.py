@@ -1,0 +1,109 @@
+"""Writes a reproduction's report: Markdown, HTML, LaTeX, JSON and the figures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llava_mole.config import ConfigError
+from llava_mole.files import replace_json, replace_text
+from llava_mole.reproduce.claims import load
+from llava_mole.reproduce.judge import judge
+from llava_mole.reproduce.report.content import Figure, Report
+from llava_mole.reproduce.report.figures import figures
+from llava_mole.reproduce.report.html import html
+from llava_mole.reproduce.report.latex import latex
+from llava_mole.reproduce.report.machine import machine
+from llava_mole.reproduce.report.markdown import markdown
+from llava_mole.reproduce.report.notes import notes_of
+from llava_mole.reproduce.report.results import Results, Scale
+from llava_mole.reproduce.report.tables import stamp_table, tables
+from llava_mole.reproduce.report.verdicts import claims_table, comparisons_table
+from llava_mole.reproduce.rows import read_rows
+from llava_mole.reproduce.types import Measured, Row
+
+_PICTURES = "figures"
+
+
+def write(
+    scale: Scale,
+    rows: Sequence[Row],
+    measured: Mapping[str, Measured],
+    claims_file: Path,
+    folder: Path,
+    stamp: Mapping[str, Any],
+    selection: str = "all",
+) -> Path:
+    """Writes ``report.md``, ``.html``, ``.tex``, ``.json`` and ``figures/*.png`` into a folder.
+
+    Args:
+        scale: at which it was measured.
+        rows: of the tables to show, in order, measured or not.
+        measured: by row's name; claims are judged by rows that are not shown, too.
+        claims_file: the claims; the rows that they may name are in the folders beside it.
+        folder: what was there of an earlier report is replaced.
+        stamp: what it was made of: config hashes, seeds, versions, command.
+        selection: ``all`` claims, or ``headline``.
+
+    Returns:
+        The Markdown report's path.
+
+    Raises:
+        ValueError: a claims file, or a row's file beside it, that cannot be used.
+    """
+    every = [*rows, *(item.row for item in read_rows(claims_file.parent))]
+    claims = load(claims_file, {row.name for row in every}, selection)
+    try:
+        judgements = judge(claims, every, measured, scale.name, scale.columns)
+    except ConfigError as error:
+        raise ConfigError(f"{claims_file}: {error}") from None
+    results = Results(scale, rows, every, measured, claims, judgements)
+    report = _report(results, stamp)
+    for part in report.parts:
+        if isinstance(part, Figure):
+            _replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
+    drawn = {f"{part.name}.png" for part in report.parts if isinstance(part, Figure)}
+    for old in (folder / _PICTURES).glob("*.png"):
+        # A figure that this report has not would be taken for its own.
+        if old.name not in drawn:
+            old.unlink()
+    replace_text(folder / "report.html", html(report))
+    replace_text(folder / "report.tex", latex(report, _PICTURES))
+    replace_json(folder / "report.json", machine(results, stamp))
+    replace_text(folder / "report.md", markdown(report, _PICTURES))
+    return folder / "report.md"
+
+
+def _report(results: Results, stamp: Mapping[str, Any]) -> Report:
+    scores = list(tables(results))
+    drawn = list(figures(results))
+    forest = {figure.name: figure for figure in drawn if figure.name.startswith("claim-")}
+    parts: list = [claims_table(results)]
+    parts += [figure for figure in drawn if figure.name not in forest]
+    parts += scores
+    for judgement in results.judgements:
+        parts.append(comparisons_table(results, judgement))
+        if figure := forest.get(f"claim-{judgement.name}"):
+            parts.append(figure)
+    parts.append(stamp_table(stamp))
+    facts = [
+        (name.replace("_", " "), ", ".join(map(str, value)) if _several(value) else str(value))
+        for name, value in stamp.items()
+        if not isinstance(value, Mapping) and (not _several(value) or len(value) <= 12)
+    ]
+    shown = {row.name for row in results.rows}
+    facts.append(("rows measured", f"{len(shown & set(results.measured))} of {len(shown)}"))
+    title = f"LLaVA-MoLE, reproduced at {results.scale.name} scale"
+    return Report(title, results.scale.label, facts, list(notes_of(results)), parts)
+
+
+def _several(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set))
+
+
+def _replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,67 @@
+"""Which rows a command is about: tables, figures, claims, names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava_mole.reproduce.claims import load
+from llava_mole.reproduce.rows import PAPER_TABLES, RowFile, find
+
+# Figure 1's LLaVA-Mix is said to be at 295.8, which is Table 2's row 11, two epochs; row 8 is the
+# same mixture for one. Figure 3 shows the routing of a LLaVA-MoLE on all three domains.
+FIGURES = {
+    "1": (
+        "llava-1.5-1-0-0",
+        "llava-doc-0-1-0",
+        "llava-med-0-0-1",
+        "llava-mix-1-1-1",
+        "llava-mix-x2-1-1-1",
+        "llava-mole-1-1-1",
+    ),
+    "3": ("llava-mole-1-1-1",),
+}
+CLAIMS = "claims.yaml"
+
+
+def select(
+    rows: Sequence[RowFile],
+    experiments: Path,
+    *,
+    tables: Sequence[str] = (),
+    figures: Sequence[str] = (),
+    names: Sequence[str] = (),
+    headline: bool = False,
+    everything: bool = False,
+) -> list[RowFile]:
+    """The rows that are asked for, in the order of ``rows``.
+
+    Args:
+        rows: all rows.
+        experiments: their folder, which has the claims too.
+        tables: tables by name, with all their rows.
+        figures: the paper's figures, by the rows they show.
+        names: rows.
+        headline: the rows that the headline claims compare.
+        everything: every row there is.
+
+    Raises:
+        ValueError: an unknown table, figure or row, or nothing at all.
+    """
+    known = list(dict.fromkeys([*PAPER_TABLES, *(item.row.table for item in rows)]))
+    for table in tables:
+        if table not in known:
+            raise ValueError(f"--table {table}: there are {', '.join(known)}")
+    wanted = list(names)
+    for figure in figures:
+        if figure not in FIGURES:
+            raise ValueError(f"--figure {figure}: there are {', '.join(FIGURES)}")
+        wanted += FIGURES[figure]
+    if headline:
+        known_rows = {item.row.name for item in rows}
+        wanted += load(experiments / CLAIMS, known_rows, "headline").rows("headline")
+    chosen = {id(find(rows, name)) for name in wanted}
+    found = [item for item in rows if everything or item.row.table in tables or id(item) in chosen]
+    if not found:
+        raise ValueError(
+            "say what is reproduced: --table, --figure, --all, --study, --rows or --claims"
+        )
+    return found

@@ -1,0 +1,101 @@
+"""Where each run stands."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llava_mole.reproduce.line import NotReady, line_of
+from llava_mole.reproduce.lock import holder
+from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.scales import Scale
+from llava_mole.reproduce.store import Store
+from llava_mole.reproduce.worker import FAILED
+from llava_mole.train import rundir
+
+
+def collect(runs: Sequence[Run], scale: Scale, store: Store) -> list[Run]:
+    """Writes down the results of runs that were trained and asked elsewhere, as by SLURM.
+
+    Returns:
+        Those that are new.
+    """
+    found = []
+    for run in runs:
+        if store.get(run) is None and run.folder.is_dir() and holder(run.folder) is None:
+            try:
+                store.add(line_of(run, scale))
+            except NotReady:
+                continue
+            found.append(run)
+    return found
+
+
+def state(run: Run, store: Store) -> tuple[str, str]:
+    """``done``, ``running``, ``failed``, ``half-finished`` or ``waiting``, and a remark."""
+    if store.get(run) is not None:
+        return "done", ""
+    if who := holder(run.folder):
+        return "running", who
+    failed = run.folder / FAILED
+    if failed.is_file():
+        lines = failed.read_text(encoding="utf-8").strip().splitlines()
+        return "failed", lines[-1] if lines else ""
+    if run.config is not None and rundir.finished(run.folder):
+        return "half-finished", "trained, not asked everything yet"
+    steps = [_step(path) for path in run.folder.glob("checkpoint-*")]
+    if steps:
+        return "half-finished", f"goes on from step {max(steps):,}"
+    return "waiting", ""
+
+
+def text(runs: Sequence[Run], store: Store) -> str:
+    """All runs with their states, and how many there are of each."""
+    states = [(run, *state(run, store)) for run in runs]
+    width = max(len(run.name) for run in runs)
+    lines = [
+        f"{run.name:{width}}  {how:13}  {', '.join(run.rows)}{f'  ({remark})' if remark else ''}"
+        for run, how, remark in states
+    ]
+    counts: dict[str, int] = {}
+    for _, how, _ in states:
+        counts[how] = counts.get(how, 0) + 1
+    return "\n".join([*lines, "", ", ".join(f"{count} {how}" for how, count in counts.items())])
+
+
+def refuse_missing(runs: Sequence[Run], scale: Scale) -> None:
+    """Raises ValueError where data, base model or questions that ``runs`` need are not there."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for what in _missing(run, scale):
+            found.setdefault(what, []).append(run.rows[0])
+    if not found:
+        return
+    lines = []
+    for what, names in found.items():
+        named = list(dict.fromkeys(names))
+        more = f" and {len(named) - 3} more rows" if len(named) > 3 else ""
+        lines.append(f"  {what}, for {', '.join(named[:3])}{more}")
+    remedy = f"\nMake it first: {scale.prepare}" if scale.prepare else ""
+    raise ValueError("missing:\n" + "\n".join(lines) + remedy)
+
+
+def _missing(run: Run, scale: Scale) -> list[str]:
+    wanted = [(f"benchmark {asked.name}", asked.path) for asked in scale.benchmarks]
+    if run.config is not None:
+        model = run.config.model
+        parts = ("projector", "language_model", "vision_pretrained")
+        named = [(f"model.{part}", getattr(model, part)) for part in parts]
+        # A hub's name or a tag of open_clip has fewer slashes.
+        wanted += [(what, path) for what, path in named if path and path.count("/") > 1]
+        wanted += [
+            (f"data set {dataset.name}", dataset.path)
+            for domain in run.config.data.drawn().domains.values()
+            for dataset in domain.datasets
+        ]
+    return [f"{what}: {path}" for what, path in wanted if not Path(path).exists()]
+
+
+def _step(checkpoint: Path) -> int:
+    try:
+        return int(checkpoint.name.removeprefix("checkpoint-"))
+    except ValueError:
+        return 0

@@ -1,0 +1,170 @@
+"""A scale's results: one JSON line a run, small, free of machine paths, fit to be committed."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llava_mole.files import replace_text
+from llava_mole.reproduce.rows import RowFile
+from llava_mole.reproduce.runs import Run, summary
+from llava_mole.reproduce.types import Measured, Score
+
+# Bytes of a line.
+LARGEST = 2000
+_KEYS = ("hash", "scale", "rows", "seed", "config", "scores")
+
+
+class Store:
+    """The lines of one scale's file, by run hash.
+
+    Args:
+        path: JSONL file; need not be there yet.
+        scale: name of the scale.
+
+    Raises:
+        ValueError: a line that is none, of another scale, or there twice; names file and line.
+    """
+
+    def __init__(self, path: Path, scale: str) -> None:
+        self.path = path
+        self.scale = scale
+        self.lines: dict[str, dict[str, Any]] = {}
+        self._read()
+
+    def get(self, run: Run) -> dict[str, Any] | None:
+        """The results of ``run``, if they are there.
+
+        Raises:
+            ValueError: a line of its hash that was measured with another config.
+        """
+        line = self.lines.get(run.hash)
+        if line is not None and line["config"] != _plain(summary(run)):
+            raise ValueError(
+                f"{self.path}: the line of {run.name} bears its hash and another config "
+                f"({line['config']}, now {summary(run)}); remove the line to run it anew"
+            )
+        return line
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Writes a run's line: all lines, sorted, in one step.
+
+        Raises:
+            ValueError: a line that is too long to be kept, or whose hash is there with another
+                config.
+        """
+        line = _plain(line)
+        if (size := len(text_of(line))) > LARGEST:
+            raise ValueError(f"{self.path}: the line of {line['rows'][0]} has {size} bytes")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(self.path):
+            # Another process may have written since.
+            self._read()
+            before = self.lines.get(line["hash"])
+            if before is not None and before["config"] != line["config"]:
+                raise ValueError(
+                    f"{self.path}: hash {line['hash']} is there with another config; remove the "
+                    "line that is wrong"
+                )
+            self.lines[line["hash"]] = line
+            ordered = sorted(
+                self.lines.values(), key=lambda one: (one["rows"][0], one["seed"], one["hash"])
+            )
+            replace_text(self.path, "".join(f"{text_of(one)}\n" for one in ordered))
+
+    def stale(self, runs: Sequence[Run]) -> list[str]:
+        """Lines of rows and seeds of ``runs`` that were measured with another config, in words."""
+        now = {(name, run.seed): run for run in runs for name in run.rows}
+        found = []
+        for key, line in self.lines.items():
+            for name in line["rows"]:
+                run = now.get((name, line["seed"]))
+                if run is not None and run.hash != key:
+                    found.append(
+                        f"{name}, seed {line['seed']}: {self.path} has results of another config "
+                        f"({_differences(line['config'], _plain(summary(run)))}); left out"
+                    )
+                    break
+        return found
+
+    def _read(self) -> None:
+        self.lines = {}
+        if not self.path.is_file():
+            return
+        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+            place = f"{self.path}:{number}"
+            try:
+                line = json.loads(text)
+                missing = [key for key in _KEYS if key not in line]
+            except (ValueError, TypeError):
+                raise ValueError(f"{place}: not a line of results; remove it") from None
+            if missing:
+                raise ValueError(f"{place}: no {missing[0]!r}, so no line of results; remove it")
+            if line["scale"] != self.scale:
+                raise ValueError(
+                    f"{place}: results of scale {line['scale']!r} in a file of scale "
+                    f"{self.scale!r}; scales are never mixed: give each its own file"
+                )
+            if line["hash"] in self.lines:
+                raise ValueError(f"{place}: run {line['hash'][:8]} stands here twice; remove one")
+            self.lines[line["hash"]] = line
+
+
+def measured(store: Store, rows: Sequence[RowFile], runs: Sequence[Run]) -> dict[str, Measured]:
+    """What each row was measured to have, from the lines of exactly the runs it resolves to."""
+    found = {}
+    for item in rows:
+        scores: dict[int, dict[str, Score]] = {}
+        extras: dict[int, dict[str, float]] = {}
+        for run in runs:
+            line = store.get(run) if item.row.name in run.rows else None
+            if line is not None:
+                scores[run.seed] = {c: Score(**score) for c, score in line["scores"].items()}
+                extras[run.seed] = _extras(line)
+        if scores:
+            found[item.row.name] = Measured(scores, extras)
+    return found
+
+
+def text_of(line: Mapping[str, Any]) -> str:
+    """The line as it stands in the file."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+def _extras(line: Mapping[str, Any]) -> dict[str, float]:
+    values = {key: line.get(key) for key in ("parameters", "saved_bytes", "peak_bytes", "steps")}
+    seconds = line.get("seconds") or {}
+    values["seconds"] = seconds.get("train")
+    values["eval_seconds"] = seconds.get("eval")
+    values["mutual_information"] = (line.get("routing") or {}).get("mutual_information")
+    return {key: float(value) for key, value in values.items() if value is not None}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds the file's lock, which the system frees when its holder ends, however that may be."""
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    changed = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed += [
+                f"{key}.{inner}: {old.get(inner)!r} -> {new.get(inner)!r}"
+                for inner in sorted({*old, *new})
+                if old.get(inner) != new.get(inner)
+            ]
+        elif old != new:
+            changed.append(f"{key}: {old!r} -> {new!r}")
+    return "; ".join(changed) or "model, data or questions"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As they come back from JSON."""
+    return json.loads(json.dumps(values))

@@ -1,0 +1,1 @@
+"""The tiny scale's own data and base model: three domains that conflict, on a CPU in minutes."""

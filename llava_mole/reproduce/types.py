@@ -1,0 +1,55 @@
+"""What passes between this package's parts: a row, a score, what a row was measured to have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table of the paper, or of ours.
+
+    Attributes:
+        table: ``2``, ``3``, ``4``, ``5``, ``controls``, ``ablations``, …: the folder of its file.
+        number: the row's number as printed; None for ours.
+        name: its file's name, ``llava-mole-1-2-1``.
+        title: as printed, ``LLaVA-MoLE[1,2,1]``.
+        printed: column to printed value; empty for ours.
+        kind: ``trained``, ``evaluated`` (an official checkpoint) or ``quoted`` (as printed only).
+    """
+
+    table: str
+    number: int | None
+    name: str
+    title: str
+    printed: Mapping[str, float]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One run's score in one column, per cent (eHub's All: the sum of five).
+
+    Attributes:
+        value: the score.
+        low: lower end of the 95 % interval over images.
+        high: its upper end.
+        questions: how many it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    questions: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one row was measured to have.
+
+    Attributes:
+        scores: seed to column to score.
+        extras: seed to other figures: ``parameters``, ``saved_bytes``, ``seconds``, ``steps``.
+    """
+
+    scores: Mapping[int, Mapping[str, Score]]
+    extras: Mapping[int, Mapping[str, float]]

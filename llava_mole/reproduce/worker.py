@@ -1,0 +1,182 @@
+"""A process that does one run after another: trains, asks, measures, and says how it went.
+
+Importing takes longer than a tiny run, so a process is kept for many. Whatever a run prints goes
+into ``log.txt`` of its directory.
+"""
+
+import gc
+import threading
+import traceback
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from llava_mole.reproduce.clock import Clock
+from llava_mole.reproduce.lock import Held, held
+from llava_mole.reproduce.process import end_with_parent, output_into, own_gpu
+from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.scales import Scale
+
+LOG = "log.txt"
+# There while a run's last attempt has failed; says why.
+FAILED = "failed.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do.
+
+    Attributes:
+        run: the run.
+        scale: of it.
+        pages: whether to write the evaluation's reports too.
+    """
+
+    run: Run
+    scale: Scale
+    pages: bool
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How a run went.
+
+    Attributes:
+        hash: the run's.
+        line: its line of results; None where there is none.
+        error: why not.
+        held: whether another process is at work on it.
+    """
+
+    hash: str
+    line: dict[str, Any] | None
+    error: str = ""
+    held: bool = False
+
+
+def work(connection: Connection, number: int) -> None:
+    """Takes a `Job` at a time and answers each with a `Reply`, until its parent ends it.
+
+    Args:
+        connection: to the parent.
+        number: of this process, from 0; says which GPU is its own.
+    """
+    end_with_parent()
+    own_gpu(number)
+    import torch
+    from tqdm import tqdm
+
+    # tqdm's own lock is a semaphore that a process which is ended would leave behind.
+    tqdm.set_lock(threading.RLock())
+    # One core each: several processes share the machine, and results don't hang on how many.
+    torch.set_num_threads(1)
+    while True:
+        connection.send(do(connection.recv()))
+        gc.collect()
+
+
+def do(job: Job) -> Reply:
+    """One run from wherever it stands to its line of results."""
+    run = job.run
+    try:
+        with held(run.folder):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            failed = run.folder / FAILED
+            failed.unlink(missing_ok=True)
+            with output_into(run.folder / LOG):
+                try:
+                    return Reply(run.hash, _do(job))
+                except Exception as error:
+                    traceback.print_exc()
+                    failed.write_text(traceback.format_exc(), encoding="utf-8")
+                    return Reply(run.hash, None, f"{type(error).__name__}: {error}")
+    except Held as other:
+        return Reply(run.hash, None, f"is being run by {other}", held=True)
+
+
+def _do(job: Job) -> dict[str, Any]:
+    from llava_mole.reproduce.line import NotReady, line_of
+
+    try:
+        # Killed after everything was done, before it was written down.
+        return line_of(job.run, job.scale)
+    except NotReady:
+        pass
+    clock = Clock(job.run.folder)
+    if job.run.config is not None:
+        _train(job.run, clock)
+    _ask(job, clock)
+    return line_of(job.run, job.scale)
+
+
+def _train(run: Run, clock: Clock) -> None:
+    import torch
+
+    from llava_mole.train.run import train
+    from llava_mole.train.rundir import finished
+
+    if finished(run.folder):
+        return
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    quiet = replace(run.config.train, disable_tqdm=True)
+    clock.begin()
+    with clock.lap("train"):
+        train(replace(run.config, train=quiet))
+    if torch.cuda.is_available() and not run.config.train.use_cpu:
+        clock.note("peak_bytes", torch.cuda.max_memory_allocated())
+
+
+def _ask(job: Job, clock: Clock) -> None:
+    from llava_mole.eval.evaluate import Blind, evaluate
+    from llava_mole.eval.report.summary import paper_row
+    from llava_mole.eval.respondent import from_model
+    from llava_mole.reproduce.line import EVAL
+    from llava_mole.reproduce.routed import routing_of_tasks
+    from llava_mole.reproduce.saved import saved_bytes
+
+    run, scale = job.run, job.scale
+    device = _device(run)
+    tasks = [_task(a.name, a.path, a.limit, a.style, a.suffix) for a in scale.benchmarks]
+    output = run.folder / EVAL
+    who = from_model(
+        run.model_path, tasks, output, device=device, batch_size=scale.batch_size, progress=False
+    )
+    # Before the last answer is scored: then the run counts as done.
+    clock.note("routing", routing_of_tasks(*who.loaded, tasks, scale.routed, scale.batch_size))
+    if run.config is not None and device == "cpu":
+        clock.note("saved_bytes", saved_bytes(run.config))
+    with clock.lap("eval"):
+        evaluate(
+            tasks,
+            who.answers_to,
+            output,
+            model=who.model,
+            how=who.how,
+            blind=Blind({}, {}),
+            row=paper_row(run.model_path),
+            pages=job.pages,
+        )
+
+
+_TASKS: dict[tuple, Any] = {}
+
+
+def _task(name: str, path: str, limit: int | None, style: str, suffix: str) -> Any:
+    """An opened benchmark, kept for the next run."""
+    from llava_mole.eval.task import open_task, refuse_missing_images
+
+    key = (name, path, limit, style, suffix)
+    if key not in _TASKS:
+        task = open_task(name, Path(path), limit=limit, style=style, suffix=suffix)
+        refuse_missing_images(task)
+        _TASKS[key] = task
+    return _TASKS[key]
+
+
+def _device(run: Run) -> str:
+    import torch
+
+    on_cpu = run.config is not None and run.config.train.use_cpu
+    return "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"

@@ -1,0 +1,161 @@
+"""``llava-mole reproduce``: what it says before anything is run."""
+
+import json
+import subprocess
+
+import pytest
+
+from llava_mole.cli.main import main
+from tests.reproduce.tiny_scale import write_experiments
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    return write_experiments(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture
+def reproduce(experiments, tmp_path, capsys):
+    """Calls the command with an output of its own; status, stdout and stderr."""
+
+    def call(*words, scale="tiny"):
+        places = ["--scale", scale, "--experiments", str(experiments), "--output", str(tmp_path)]
+        status = main(["reproduce", *places, *map(str, words)])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_a_plan_runs_nothing(reproduce, tmp_path):
+    status, out, _ = reproduce("--all", "--plan")
+    assert status == 0
+    assert out.startswith("TINY SCALE")
+    assert "llava-mole-dense-k2-s1-" in out
+    assert "time: not measured" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_at_paper_scale_has_cost_and_commands(reproduce):
+    status, out, _ = reproduce("--rows", "llava-mole-1-1-1", "--plan", scale="paper")
+    assert status == 0
+    assert "194,125,824" in out
+    assert "left to do: 1,024 A100-hours" in out
+    assert "table2/llava-mole-1-1-1.yaml OUTPUT_DIR=" in out
+    assert "bash scripts/finetune_mole.sh seed=42" in out
+
+
+def test_several_tables_and_figures_at_once(reproduce):
+    status, out, _ = reproduce("--table", "4", "controls", "--figure", "1", "--status")
+    assert status == 0
+    assert "llava-mole-k16" in out
+    assert "llava-mix-equal-k16" in out
+    assert "llava-mix-x2-1-1-1" in out
+    # 5 + 10 + 6 rows, two seeds each.
+    assert "42 waiting" in out
+
+
+def test_headline_claims_select_their_rows(reproduce):
+    status, out, _ = reproduce("--claims", "headline", "--seeds", "5", "6", "7", "--status")
+    assert status == 0
+    assert out.count("llava-mix-equal-1-1-1-s") == 3
+    assert "llava-mole-k5" not in out
+
+
+def test_a_launch_is_written_not_started(reproduce, tmp_path):
+    status, out, _ = reproduce("--table", "2", "--launch", "slurm")
+    assert status == 0
+    script = tmp_path / "launch/reproduce.sbatch"
+    assert f"sbatch {script}" in out
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    status, out, _ = reproduce("--table", "2", "--seeds", "0", "--launch", "hostfile")
+    assert "13 run(s) written" in out
+    assert "HOSTFILE=hosts.txt bash " in out
+
+
+def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
+    status, _, _ = reproduce("--rows", "llava-mole-k5", scale="paper")
+    assert status == 0
+    assert (tmp_path / "launch/reproduce.sbatch").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--table", "6"], "--table 6: there are 2, 3, 4, 5, controls"),
+        (["--figure", "2"], "--figure 2: there are 1, 3"),
+        (["--rows", "llava-mole-1-1-11"], "did you mean 'llava-mole-1-1-1"),
+        ([], "say what is reproduced"),
+        (["--table", "2", "--processes", "0"], "--processes is 0"),
+        (["--table", "2", "--submit"], "--submit goes with --launch slurm"),
+        (["--table", "2", "--plan", "--launch", "slurm"], "leave --plan, --status or --report out"),
+    ],
+)
+def test_wrong_words_are_said(reproduce, words, message):
+    status, _, err = reproduce(*words)
+    assert status == 2
+    assert message in err
+
+
+def test_an_unknown_scale_and_folder_are_said(reproduce, capsys):
+    status, _, err = reproduce("--table", "2", scale="papr")
+    assert status == 2
+    assert "did you mean 'paper'" in err
+    assert main(["reproduce", "--scale", "tiny", "--experiments", "absent", "--all"]) == 2
+    assert "--experiments absent: no such folder" in capsys.readouterr().err
+
+
+def test_nothing_to_report_is_said(reproduce, tmp_path):
+    status, out, _ = reproduce("--table", "2", "--report")
+    assert status == 0
+    assert "no results yet" in out
+    assert not (tmp_path / "report").exists()
+
+
+def test_missing_data_is_named_with_its_rows_before_anything_runs(tmp_path, capsys):
+    experiments = write_experiments(tmp_path, prepare="make it so")
+    (tmp_path / "data/document/document.json").unlink()
+    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments)]
+    assert main([*words, "--rows", "llava-1.5-1-0-0", "llava-mix-1-1-0", "llava-mole-k5"]) == 2
+    err = capsys.readouterr().err
+    assert "document.json, for llava-mix-1-1-0, llava-mole-k5" in err
+    assert "llava-1.5-1-0-0" not in err
+    assert "Make it first: make it so" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_another_scale_are_refused(reproduce, tmp_path):
+    line = {"hash": "0", "scale": "paper", "rows": ["x"], "seed": 0, "config": {}, "scores": {}}
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
+    status, _, err = reproduce("--table", "2", "--status")
+    assert status == 2
+    assert "results.jsonl:1: results of scale 'paper' in a file of scale 'tiny'" in err
+
+
+def test_results_of_another_config_are_named(reproduce, tmp_path):
+    line = {
+        "hash": "0",
+        "scale": "tiny",
+        "rows": ["llava-mix-1-1-1"],
+        "seed": 0,
+        "config": {"lambda": {}},
+        "scores": {},
+    }
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
+    status, out, err = reproduce("--table", "2", "--status")
+    assert status == 0
+    assert "note: llava-mix-1-1-1, seed 0" in err
+    assert "results of another config" in err
+    assert "26 waiting" in out
+
+
+def test_the_tiny_scale_alone_can_be_prepared(reproduce):
+    status, _, err = reproduce("--prepare", scale="small")
+    assert status == 2
+    assert "bash scripts/quickstart.sh" in err
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    out = capsys.readouterr().out
+    assert "llava-mole reproduce --claims headline --scale tiny" in out

@@ -1,0 +1,113 @@
+"""The figures: which are drawn, and that what they show is what was measured."""
+
+import importlib
+from types import SimpleNamespace
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from llava_mole.reproduce.claims import PAPER_COLUMNS, load
+from llava_mole.reproduce.judge import judge
+from llava_mole.reproduce.report.figures import figures
+from llava_mole.reproduce.report.figures import style as style_module
+from llava_mole.reproduce.report.results import Results
+from tests.reproduce.paper_rows import CLAIMS, TINY, paper_rows
+from tests.reproduce.report.conftest import LABEL, tiny_results
+
+matplotlib.use("Agg")
+
+
+def results(name, columns, found, label=""):
+    scale = SimpleNamespace(name=name, columns=columns, label=label)
+    rows, claims = paper_rows(), load(CLAIMS)
+    return Results(scale, rows, rows, found, claims, judge(claims, rows, found, name, columns))
+
+
+def draw(found):
+    """Every figure's text and marks, taken before it is closed."""
+    kept = []
+    finish = style_module.finish
+
+    def keep(figure, label):
+        png = finish(figure, label)
+        axes = figure.axes
+        kept.append(
+            SimpleNamespace(
+                title=figure.get_suptitle(),
+                texts=[text.get_text() for axis in axes for text in axis.texts],
+                ticks=[t.get_text() for axis in axes for t in axis.get_yticklabels()],
+                bars=[bar.get_width() for axis in axes for bar in axis.patches],
+                points=[float(x) for axis in axes for line in axis.lines for x in line.get_xdata()],
+            )
+        )
+        return png
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("domains", "forest", "curves"):
+            module = importlib.import_module(f"llava_mole.reproduce.report.figures.{name}")
+            patch.setattr(module, "finish", keep)
+        made = list(figures(found))
+    assert len(made) == len(kept)
+    return dict(zip([figure.name for figure in made], kept, strict=True))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return results("tiny", TINY, tiny_results(), LABEL)
+
+
+@pytest.fixture(scope="module")
+def drawn(found):
+    return draw(found)
+
+
+def test_all_figures_of_a_study(tiny):
+    names = {path.stem for path in (tiny / "figures").iterdir()}
+    assert names == {"figure-1", "ranks", "experts", *(f"claim-C{n}" for n in range(1, 9))}
+    for path in (tiny / "figures").iterdir():
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+            assert image.info["dpi"][0] == pytest.approx(200, abs=1)
+
+
+def test_the_label_is_on_every_figure(drawn):
+    assert len(drawn) == 11
+    assert {figure.title.replace("\n", " ") for figure in drawn.values()} == {LABEL}
+
+
+def test_figure_1_shows_the_means(drawn, found):
+    figure = drawn["figure-1"]
+    for name in ("llava-1.5-1-0-0", "llava-mix-equal-1-1-1", "llava-mole-1-1-1"):
+        assert name.upper() in figure.ticks
+        for column in TINY:
+            mean = found.estimate(name, column).value
+            assert any(width == pytest.approx(mean) for width in figure.bars)
+            assert f"{mean:.1f}" in figure.texts
+
+
+def test_the_papers_values_are_drawn_at_its_scale_only(drawn):
+    assert not [x for figure in drawn.values() for x in figure.points if x > 200]
+    paper = draw(results("paper", PAPER_COLUMNS, {}))
+    # C8 is not in the paper.
+    assert set(paper) == set(drawn) - {"claim-C8"}
+    assert 307.3 in paper["figure-1"].points
+    assert -2.7 in paper["claim-C2"].points
+
+
+def test_nothing_measured_draws_nothing():
+    assert list(figures(results("tiny", TINY, {}))) == []
+
+
+def test_forest_has_every_comparison_with_what_is_expected(drawn, found):
+    for judgement in found.judgements:
+        figure = drawn[f"claim-{judgement.name}"]
+        assert len(figure.ticks) == len(judgement.outcomes)
+        missing = sum(outcome.difference is None for outcome in judgement.outcomes)
+        assert figure.texts.count("not measured") == missing
+    assert drawn["claim-C2"].texts.count("> −2.0") == 10
+    # LLaVA-Mix[1,2,1] is missing.
+    assert "not measured" in drawn["claim-C1"].texts
+    outcome = found.judgements[1].outcomes[0]
+    assert any(x == pytest.approx(outcome.difference.value) for x in drawn["claim-C2"].points)
+    assert any(x == pytest.approx(outcome.control.value) for x in drawn["claim-C2"].points)

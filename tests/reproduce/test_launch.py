@@ -1,0 +1,130 @@
+"""The scripts that --launch writes: valid shell, and the right commands in the right order."""
+
+import os
+import subprocess
+
+import pytest
+
+from llava_mole.config import load
+from llava_mole.reproduce.launch import write
+from llava_mole.reproduce.rows import read_rows
+from llava_mole.reproduce.runs import resolve_runs
+from llava_mole.reproduce.scales import read_scale
+from llava_mole.reproduce.select import select
+from llava_mole.train.config import RunConfig
+from tests.reproduce.tiny_scale import write_experiments
+
+# Say what they were called with; the run of a name in $FAIL fails.
+TRAIN = """#!/usr/bin/env bash
+echo "$(basename "$0") $CONFIG $OUTPUT_DIR $*" >> calls.txt
+[[ -z "${FAIL:-}" || "$CONFIG" != *"$FAIL"* ]]
+"""
+PYTHON = '#!/usr/bin/env bash\necho "python $*" >> calls.txt\n'
+
+
+def world(tmp_path, scale, names):
+    experiments = write_experiments(tmp_path)
+    rows, chosen = read_rows(experiments), read_scale(experiments, scale)
+    selected = select(rows, experiments, names=names)
+    output = tmp_path / "out put" if scale == "paper" else None
+    return chosen, resolve_runs(chosen, rows, selected, (0,), output)
+
+
+def call(script, tmp_path, **variables):
+    """Runs a script where the repository's are stand-ins; what they were called with."""
+    (tmp_path / "scripts").mkdir(exist_ok=True)
+    for name, text in (("finetune_lora.sh", TRAIN), ("finetune_mole.sh", TRAIN)):
+        (tmp_path / "scripts" / name).write_text(text)
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "NPROC_PER_NODE": "2", **variables}
+    done = subprocess.run(
+        ["bash", str(script)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    calls = tmp_path / "calls.txt"
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    calls.unlink(missing_ok=True)
+    return done, lines
+
+
+NAMES = ["llava-1.5-official", "llava-mix-1-1-1", "llava-mole-k5"]
+
+
+@pytest.mark.parametrize("how", ["slurm", "hostfile", "torchrun"])
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+def test_what_is_written_is_valid_shell(tmp_path, how, scale):
+    chosen, runs = world(tmp_path, scale, NAMES)
+    script = write(runs, chosen, how, tmp_path / "launch")
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_run_is_trained_and_asked(tmp_path):
+    chosen, runs = world(tmp_path, "paper", NAMES)
+    done, calls = call(write(runs, chosen, "torchrun", tmp_path / "launch"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    official, mix, mole = runs
+    rows = tmp_path / "configs/experiments"
+    assert len(calls) == 5
+    assert "--model-path llava-hf/llava-1.5-7b-hf --output" in calls[0]
+    assert calls[1] == (f"finetune_lora.sh {rows}/table2/llava-mix-1-1-1.yaml {mix.folder} seed=0")
+    assert calls[2].startswith(
+        "python -m torch.distributed.run --nproc-per-node 2 -m llava_mole.cli.main eval "
+        f"--model-path {mix.folder} --output {mix.folder}/eval --benchmarks ehub=playground/data"
+    )
+    assert calls[3].startswith(f"finetune_mole.sh {rows}/table4/llava-mole-k5.yaml {mole.folder}")
+    assert official.folder.name == "llava-1.5-official"
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
+    chosen, runs = world(tmp_path, "paper", NAMES)
+    script = write(runs, chosen, "torchrun", tmp_path / "launch")
+    done, calls = call(script, tmp_path, FAIL="llava-mix-1-1-1")
+    assert done.returncode == 1
+    assert "failed: run_1" in done.stderr
+    # It was not asked.
+    assert len(calls) == 4
+
+
+def test_a_task_of_the_array_is_a_run(tmp_path):
+    chosen, runs = world(tmp_path, "paper", NAMES)
+    script = write(runs, chosen, "slurm", tmp_path / "launch")
+    text = script.read_text()
+    assert "#SBATCH --array=0-2\n" in text
+    assert "#SBATCH --nodes=8\n#SBATCH --gres=gpu:8\n" in text
+    done, calls = call(script, tmp_path, SLURM_ARRAY_TASK_ID="2")
+    assert done.returncode == 0, done.stderr
+    assert len(calls) == 2
+    assert "llava-mole-k5" in calls[0]
+    done, calls = call(script, tmp_path)
+    assert done.returncode != 0
+    assert "this is for sbatch" in done.stderr
+
+
+def test_a_hostfile_is_asked_for(tmp_path):
+    chosen, runs = world(tmp_path, "paper", NAMES[1:2])
+    script = write(runs, chosen, "hostfile", tmp_path / "launch")
+    done, calls = call(script, tmp_path)
+    assert done.returncode != 0
+    assert "HOSTFILE=hosts.txt" in done.stderr
+    done, calls = call(script, tmp_path, HOSTFILE="hosts.txt")
+    assert done.returncode == 0
+    assert len(calls) == 2
+
+
+def test_smaller_scales_get_configs_of_their_own(tmp_path):
+    chosen, runs = world(tmp_path, "tiny", NAMES[1:])
+    script = write(runs, chosen, "torchrun", tmp_path / "launch")
+    done, calls = call(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for run, line in zip(runs, calls[::2], strict=True):
+        config = tmp_path / "launch/configs" / f"{run.name}.yaml"
+        assert str(config) in line
+        assert load(RunConfig, config) == run.config
+    assert calls[1].endswith("--batch-size 4 --limit 4")

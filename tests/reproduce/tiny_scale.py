@@ -1,0 +1,58 @@
+"""The shipped rows on a tiny random model and coloured squares: a whole table in seconds."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from tests.train.tiny_run import run_values, write_dataset
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+DOMAINS = ("general", "document", "biomedicine")
+
+
+def write_experiments(folder: Path, **scale) -> Path:
+    """A copy of the shipped configs with a scale ``tiny`` that runs anywhere.
+
+    Three domains of 16 samples, questions about other squares; ranks an eighth of the paper's.
+
+    Args:
+        folder: takes configs, data and runs.
+        **scale: more keys of the scale's file.
+
+    Returns:
+        The copy's ``experiments``.
+    """
+    skip = shutil.ignore_patterns("tiny", "tiny.yaml", "ablations")
+    shutil.copytree(CONFIGS, folder / "configs", ignore=skip)
+    experiments = folder / "configs/experiments"
+    values = run_values(folder, max_steps=-1, save_steps=2)
+    values["data"]["domains"] = {}
+    for number, name in enumerate(DOMAINS):
+        train = write_dataset(folder / "data" / name, name, 16, number)
+        values["data"]["domains"][name] = {"datasets": [{"name": name, "path": str(train)}]}
+        test = write_dataset(folder / "bench" / name, "test", 6, 10 + number)
+        test.rename(test.with_suffix(".jsonl"))
+    del values["output_dir"]
+    values["output_dir"] = "unused"
+    values["adapter"] = {"lora_dropout": 0.1, "gate_scaling": "prob"}
+    (experiments / "tiny").mkdir()
+    (experiments / "tiny/finetune.yaml").write_text(yaml.safe_dump(values))
+    benchmarks = [{"name": name, "path": str(folder / "bench"), "limit": 4} for name in DOMAINS]
+    text = {
+        "name": "tiny",
+        "label": "TINY SCALE: a random model on coloured squares",
+        "columns": {name: [name] for name in DOMAINS},
+        "benchmarks": benchmarks,
+        "output": str(folder / "out"),
+        "put_on": "tiny/finetune.yaml",
+        "rank_32": 4,
+        "seeds": [0, 1],
+        "processes": 2,
+        "routed": 4,
+        "keep_runs": False,
+        "batch_size": 4,
+        **scale,
+    }
+    (experiments / "tiny.yaml").write_text(yaml.safe_dump(text))
+    return experiments

@@ -24,8 +24,10 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+EXPERIMENTS = "configs/experiments"
 HELP = "reproduce the paper's tables, figures and claims, at its scale or on two cores"
 
 
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument(
         "--experiments",
-        default="configs/experiments",
+        default=EXPERIMENTS,
         metavar="DIR",
         help="rows, scales and claims (default: %(default)s)",
     )
@@ -220,8 +222,39 @@ def _report(arguments: argparse.Namespace, rows, selected, seeds, scale, store, 
         [item.row for item in selected],
         found,
         experiments / CLAIMS,
-        (output or Path(scale.output)) / "report",
-        stamp(scale, seeds, [one for one in runs if names & set(one.rows)], store),
+        _report_folder(arguments, scale),
+        stamp(
+            scale,
+            seeds,
+            [one for one in runs if names & set(one.rows)],
+            store,
+            _report_command(arguments, scale, seeds),
+        ),
         arguments.claims or "all",
     )
     print(f"report: {report}")
+
+
+def _report_folder(arguments: argparse.Namespace, scale) -> Path:
+    """Where the report goes: a part's never into the place of the whole study's."""
+    if arguments.output:
+        return Path(arguments.output) / "report"
+    if arguments.study and scale.report:
+        return Path(scale.report)
+    return Path(scale.output) / "report"
+
+
+def _report_command(arguments: argparse.Namespace, scale, seeds: Sequence[int]) -> list[str]:
+    """The command that writes the same report again, however its runs were started."""
+    words = ["llava-mole", "reproduce"]
+    for name in ("table", "figure", "rows"):
+        values = getattr(arguments, name)
+        words += [f"--{name}", *values] if values else []
+    words += [f"--{name}" for name in ("all", "study") if getattr(arguments, name)]
+    words += ["--claims", arguments.claims] if arguments.claims else []
+    words += ["--scale", scale.name]
+    words += ["--seeds", *map(str, seeds)] if seeds != scale.seeds else []
+    if arguments.experiments != EXPERIMENTS:
+        words += ["--experiments", arguments.experiments]
+    words += ["--output", arguments.output] if arguments.output else []
+    return [*words, "--report"]

@@ -70,6 +70,8 @@ class Scale:
         prepare: the command that makes data and base model, named where they are missing.
         output: folder of runs, reports and results.
         results: file of results; null means ``results.jsonl`` in ``output``.
+        report: folder of the whole study's report; null means ``report`` in ``output``, where the
+            reports of parts are in any case.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Scale:
     routed: int = 0
     prepare: str = ""
     results: str | None = None
+    report: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for values no scale can have."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,9 @@ from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.store import Store
 
 
-def stamp(scale: Scale, seeds: Sequence[int], runs: Sequence[Run], store: Store) -> dict[str, Any]:
+def stamp(
+    scale: Scale, seeds: Sequence[int], runs: Sequence[Run], store: Store, command: Sequence[str]
+) -> dict[str, Any]:
     """Scale, seeds, command, versions, and one hash over the runs that have results.
 
     Args:
@@ -19,6 +20,7 @@ def stamp(scale: Scale, seeds: Sequence[int], runs: Sequence[Run], store: Store)
         seeds: that were asked for.
         runs: that the report shows.
         store: has their results.
+        command: what writes this report again.
     """
     lines = [line for run in runs if (line := store.get(run)) is not None]
     versions: dict[str, list[str]] = {}
@@ -33,5 +35,5 @@ def stamp(scale: Scale, seeds: Sequence[int], runs: Sequence[Run], store: Store)
         "runs": f"{len(lines)} of {len(runs)}",
         "configs": together.hexdigest()[:12],
         "versions": {name: ", ".join(map(str, found)) for name, found in versions.items()},
-        "command": shlex.join(["llava-mole", *sys.argv[1:]]),
+        "command": shlex.join(command),
     }

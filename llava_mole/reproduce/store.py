@@ -118,13 +118,16 @@ def measured(store: Store, rows: Sequence[RowFile], runs: Sequence[Run]) -> dict
     for item in rows:
         scores: dict[int, dict[str, Score]] = {}
         extras: dict[int, dict[str, float]] = {}
+        routing: dict[int, dict[str, Any]] = {}
         for run in runs:
             line = store.get(run) if item.row.name in run.rows else None
             if line is not None:
                 scores[run.seed] = {c: Score(**score) for c, score in line["scores"].items()}
                 extras[run.seed] = _extras(line)
+                if line.get("routing"):
+                    routing[run.seed] = line["routing"]
         if scores:
-            found[item.row.name] = Measured(scores, extras)
+            found[item.row.name] = Measured(scores, extras, routing)
     return found
 
 

@@ -1,7 +1,8 @@
 """What passes between this package's parts: a row, a score, what a row was measured to have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Measured:
     Attributes:
         scores: seed to column to score.
         extras: seed to other figures: ``parameters``, ``saved_bytes``, ``seconds``, ``steps``.
+        routing: seed to where the routers sent the benchmarks' tokens, for rows that have routers:
+            ``layers``, and ``load``, benchmark to layer to each expert's share in per mille.
     """
 
     scores: Mapping[int, Mapping[str, Score]]
     extras: Mapping[int, Mapping[str, float]]
+    routing: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

@@ -42,7 +42,13 @@ def paper_rows():
     return rows
 
 
-def measured(scores, half=3.0, extras=None):
+def ablation_rows():
+    """The folder ``ablations``, by its files' names."""
+    files = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
+    return [Row("ablations", None, f.stem, f.stem.upper(), {}, "trained") for f in files]
+
+
+def measured(scores, half=3.0, extras=None, routing=None):
     """A row's results from ``{seed: {column: value}}``, every interval ± ``half``."""
     return Measured(
         {
@@ -50,4 +56,5 @@ def measured(scores, half=3.0, extras=None):
             for seed, columns in scores.items()
         },
         extras or {},
+        routing or {},
     )

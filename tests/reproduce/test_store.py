@@ -88,6 +88,19 @@ def test_every_row_of_a_run_has_its_scores(world, tmp_path):
         "eval_seconds": 1.0,
         "mutual_information": 0.25,
     }
+    assert found["llava-mole-k2"].routing[1] == {"mutual_information": 0.25}
+
+
+def test_a_row_without_routers_has_no_routing(world, tmp_path):
+    rows, runs = world
+    store = Store(tmp_path / "results.jsonl", "tiny")
+    load = {"layers": [0], "load": {"general": [[400, 600]]}}
+    for run in runs:
+        mole = "llava-mole-1-1-0" in run.rows
+        store.add(line(run, routing={**load, "seed": run.seed} if mole else None))
+    found = measured(store, rows, runs)
+    assert found["llava-mix-1-1-0"].routing == {}
+    assert found["llava-mole-1-1-0"].routing == {seed: {**load, "seed": seed} for seed in (0, 1)}
 
 
 def test_a_line_of_another_config_is_named_and_left_out(world, tmp_path):

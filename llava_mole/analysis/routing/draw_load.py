@@ -1,7 +1,9 @@
 """The paper's Figure 3, and the same by kind of token."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 from llava_mole.analysis.routing.counts import Counts
 from llava_mole.analysis.routing.drawing import (
@@ -20,19 +22,41 @@ _MANY_NAMES = 4
 _WIDEST = 13.0
 
 
-def draw_load(plt: Any, counts: Mapping[str, Counts], places: Sequence[int]) -> Any:
+class Load(Protocol):
+    """What is drawn of a data set's routing; `Counts` is one."""
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """The N decoder layers."""
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """(N, K) each expert's share of the tokens."""
+
+    @property
+    def std(self) -> torch.Tensor | None:
+        """(N, K) its standard deviation over sequences; None where it is not known."""
+
+
+def draw_load(
+    plt: Any,
+    counts: Mapping[str, Load],
+    places: Sequence[int],
+    legend_at: str = "outside upper center",
+) -> Any:
     """One panel a layer, one group of bars a data set, one bar an expert (the paper's Fig. 3).
 
     Args:
         plt: of `drawing.pyplot`.
-        counts: data set name to its counts.
+        counts: data set name to its load.
         places: layers to show, by their place among those that have experts.
+        legend_at: where a figure that gets a title has room for the experts' names.
 
     Returns:
         The figure.
     """
     first = next(iter(counts.values()))
-    experts = first.tokens.shape[-1]
+    experts = first.mean.shape[-1]
     group = max(0.62, 0.085 * experts + 0.2)
     width = max(1.9, 0.35 + group * len(counts))
     columns = max(1, min(4, len(places), int(_WIDEST / width)))
@@ -49,7 +73,9 @@ def draw_load(plt: Any, counts: Mapping[str, Counts], places: Sequence[int]) -> 
         axis.set_visible(False)
     bar = 0.82 / experts
     means = [(one.mean, one.std) for one in counts.values()]
-    highest = max(float((mean + std)[list(places)].max()) for mean, std in means)
+    known = all(std is not None for _, std in means)
+    tops = [mean + std if known else mean for mean, std in means]
+    highest = max(float(top[list(places)].max()) for top in tops)
     for place, axis in zip(places, axes.flat, strict=False):
         axis.axhline(1 / experts, color="#777777", linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
         for expert in range(experts):
@@ -57,7 +83,7 @@ def draw_load(plt: Any, counts: Mapping[str, Counts], places: Sequence[int]) -> 
                 [n + (expert - (experts - 1) / 2) * bar for n in range(len(counts))],
                 [float(mean[place, expert]) for mean, _ in means],
                 bar,
-                yerr=[float(std[place, expert]) for _, std in means],
+                yerr=[float(std[place, expert]) for _, std in means] if known else None,
                 error_kw={"elinewidth": 0.7, "capsize": min(2, 20 * bar), "capthick": 0.7},
                 **expert_style(expert),
             )
@@ -70,7 +96,7 @@ def draw_load(plt: Any, counts: Mapping[str, Counts], places: Sequence[int]) -> 
         # A deviation may reach beyond the whole; it is shown as it is.
         share_axis(axis, max(1.03 * highest, 1.2 / experts))
     figure.supylabel("tokens, %", fontsize=8)
-    legend(figure, experts)
+    legend(figure, experts, loc=legend_at)
     return figure
 
 

@@ -74,8 +74,8 @@ class FeatureCache:
             ) from None
         if fingerprint is not None and self.info["fingerprint"] != fingerprint:
             raise ValueError(
-                f"feature_cache {self.path}: made with another tower or processor; delete it to make "
-                "it anew"
+                f"feature_cache {self.path}: made with another tower or processor; delete it to "
+                "make it anew"
             )
 
     def _open(self) -> None:

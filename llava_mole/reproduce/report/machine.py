@@ -5,7 +5,9 @@ from typing import Any
 
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.judge import Judgement
+from llava_mole.reproduce.report.ablations import ablations, as_json
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.report.routers import information
 
 
 def machine(results: Results, stamp: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,6 +29,8 @@ def machine(results: Results, stamp: Mapping[str, Any]) -> dict[str, Any]:
             "kind": row.kind,
             "measured": {column: value for column, value in estimates.items() if value},
         }
+        if (bits := information(results, row.name)) is not None:
+            entry["mutual_information"] = _difference(bits)
         if results.comparable:
             entry["paper"] = dict(row.printed)
         rows.append(entry)
@@ -38,6 +42,7 @@ def machine(results: Results, stamp: Mapping[str, Any]) -> dict[str, Any]:
         "stamp": _plain(stamp),
         "claims": [_judgement(one) for one in results.judgements],
         "rows": rows,
+        "ablations": [_plain(as_json(line)) for line in ablations(results)],
     }
 
 
@@ -95,6 +100,8 @@ def _difference(found: Difference | None) -> dict[str, Any] | None:
 
 def _plain(value: Any) -> Any:
     """Whatever JSON has; anything else as text."""
+    if isinstance(value, Difference):
+        return _difference(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llava_mole.reproduce.report.ablations import FOLDER, ablations_table
 from llava_mole.reproduce.report.content import (
     NOTHING,
     Cell,
@@ -14,13 +15,22 @@ from llava_mole.reproduce.report.content import (
 )
 from llava_mole.reproduce.report.notes import TABLES
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.report.routers import (
+    INFORMATION,
+    INFORMATION_NOTE,
+    information,
+    information_cell,
+)
 from llava_mole.reproduce.types import Row
 
 
 def tables(results: Results) -> Iterator[Table]:
     """One table for each that the rows are of, in their order; then what the runs cost."""
     for table in dict.fromkeys(row.table for row in results.rows):
-        yield _scores(results, table, [row for row in results.rows if row.table == table])
+        if table == FOLDER and (ours := ablations_table(results)):
+            yield ours
+        else:
+            yield _scores(results, table, [row for row in results.rows if row.table == table])
     if costs := _costs(results):
         yield costs
 
@@ -57,6 +67,9 @@ def _scores(results: Results, table: str, rows: Sequence[Row]) -> Table:
     ]
     if partly:
         notes.append(f"Measured without some columns: {listed(partly)}.")
+    routed = [information(results, row.name) for row in rows]
+    if any(routed):
+        notes.append(INFORMATION_NOTE)
     titles = [row.title for row in rows]
     lines = [
         [
@@ -64,10 +77,12 @@ def _scores(results: Results, table: str, rows: Sequence[Row]) -> Table:
             Cell(row.title if titles.count(row.title) < 2 else f"{row.title} ({row.name})"),
             Cell(_seeds(results, row)),
             *(_score(results, row, column) for column in results.shown),
+            *([information_cell(bits)] if any(routed) else []),
         ]
-        for row in rows
+        for row, bits in zip(rows, routed, strict=True)
     ]
-    return Table(f"table-{table}", title, ["#", "row", "seeds", *results.shown], lines, notes, 2)
+    header = ["#", "row", "seeds", *results.shown, *(["routing, bits"] if any(routed) else [])]
+    return Table(f"table-{table}", title, header, lines, notes, 2)
 
 
 def _score(results: Results, row: Row, column: str) -> Cell:
@@ -107,6 +122,8 @@ def _costs(results: Results) -> Table | None:
         if measured is None or row.name in found:
             continue
         names = dict.fromkeys(name for extras in measured.extras.values() for name in extras)
+        # It cost nothing, and stands beside the scores.
+        names.pop(INFORMATION, None)
         figures = {
             name: [extras[name] for extras in measured.extras.values() if name in extras]
             for name in names

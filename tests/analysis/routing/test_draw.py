@@ -1,5 +1,7 @@
 """The pictures: what is drawn has the heights, the colours and the places of the numbers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -47,6 +49,16 @@ def test_bars_of_figure_3_are_means_and_their_lines_deviations():
         ]
         expected = [float(one.std[2, k]) for k in range(3) for one in made.values()]
         assert spans == pytest.approx(expected)
+
+
+def test_a_load_without_deviations_has_bars_alone():
+    load = SimpleNamespace(layers=[4], mean=torch.tensor([[0.25, 0.75]]), std=None)
+    with pyplot() as plt:
+        figure = draw_load(plt, {"a": load, "b": load}, [0], "outside lower center")
+        axis = figure.axes[0]
+        assert [bar.get_height() for bar in axis.patches] == [0.25, 0.25, 0.75, 0.75]
+        assert not axis.collections
+        assert axis.get_ylim()[1] == pytest.approx(1.03 * 0.75)
 
 
 def test_stacked_bars_of_a_kind_are_its_shares():

@@ -12,7 +12,7 @@ from llava_mole.reproduce.judge import judge
 from llava_mole.reproduce.report.figures import figures
 from llava_mole.reproduce.report.figures import style as style_module
 from llava_mole.reproduce.report.results import Results
-from tests.reproduce.paper_rows import CLAIMS, TINY, paper_rows
+from tests.reproduce.paper_rows import CLAIMS, TINY, measured, paper_rows
 from tests.reproduce.report.conftest import LABEL, tiny_results
 
 matplotlib.use("Agg")
@@ -37,14 +37,16 @@ def draw(found):
                 title=figure.get_suptitle(),
                 texts=[text.get_text() for axis in axes for text in axis.texts],
                 ticks=[t.get_text() for axis in axes for t in axis.get_yticklabels()],
+                titles=[axis.get_title() for axis in axes],
                 bars=[bar.get_width() for axis in axes for bar in axis.patches],
+                heights=[bar.get_height() for axis in axes for bar in axis.patches],
                 points=[float(x) for axis in axes for line in axis.lines for x in line.get_xdata()],
             )
         )
         return png
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("domains", "forest", "curves"):
+        for name in ("domains", "forest", "curves", "routing"):
             module = importlib.import_module(f"llava_mole.reproduce.report.figures.{name}")
             patch.setattr(module, "finish", keep)
         made = list(figures(found))
@@ -64,15 +66,18 @@ def drawn(found):
 
 def test_all_figures_of_a_study(tiny):
     names = {path.stem for path in (tiny / "figures").iterdir()}
-    assert names == {"figure-1", "ranks", "experts", *(f"claim-C{n}" for n in range(1, 9))}
+    others = {"figure-1", "figure-3", "routers", "ranks", "experts"}
+    assert names == {*others, *(f"claim-C{n}" for n in range(1, 9))}
     for path in (tiny / "figures").iterdir():
+        # They are committed.
+        assert path.stat().st_size < 150_000
         with Image.open(path) as image:
             assert min(image.size) > 300
-            assert image.info["dpi"][0] == pytest.approx(200, abs=1)
+            assert image.info["dpi"][0] == pytest.approx(160, abs=1)
 
 
 def test_the_label_is_on_every_figure(drawn):
-    assert len(drawn) == 11
+    assert len(drawn) == 13
     assert {figure.title.replace("\n", " ") for figure in drawn.values()} == {LABEL}
 
 
@@ -90,7 +95,7 @@ def test_the_papers_values_are_drawn_at_its_scale_only(drawn):
     assert not [x for figure in drawn.values() for x in figure.points if x > 200]
     paper = draw(results("paper", PAPER_COLUMNS, {}))
     # C8 is not in the paper.
-    assert set(paper) == set(drawn) - {"claim-C8"}
+    assert set(paper) == set(drawn) - {"claim-C8", "figure-3", "routers"}
     assert 307.3 in paper["figure-1"].points
     assert -2.7 in paper["claim-C2"].points
 
@@ -111,3 +116,33 @@ def test_forest_has_every_comparison_with_what_is_expected(drawn, found):
     outcome = found.judgements[1].outcomes[0]
     assert any(x == pytest.approx(outcome.difference.value) for x in drawn["claim-C2"].points)
     assert any(x == pytest.approx(outcome.control.value) for x in drawn["claim-C2"].points)
+
+
+def test_figure_3_is_the_first_seeds_load(found):
+    routing = {
+        seed: {"layers": [1, 5], "load": {"a": [[700, 300], share], "b": [[100, 900], share]}}
+        for seed, share in ((7, [0, 1000]), (3, [600, 400]))
+    }
+    one = {"llava-mole-1-1-1": measured({3: {}, 7: {}}, routing=routing)}
+    figure = draw(results("tiny", TINY, one))["figure-3"]
+    assert figure.titles == ["layer 1", "layer 5"]
+    # Expert by expert, the benchmarks beside one another.
+    assert figure.heights == pytest.approx([0.7, 0.1, 0.3, 0.9, 0.6, 0.6, 0.4, 0.4])
+    (made,) = [one for one in figures(results("tiny", TINY, one)) if one.name == "figure-3"]
+    assert "LLAVA-MOLE-1-1-1, seed 3:" in made.caption
+
+
+def test_no_figure_3_without_routing():
+    bare = measured({0: {}}, extras={0: {"seconds": 1.0}}, routing={0: {"layers": [], "load": {}}})
+    assert list(figures(results("tiny", TINY, {"llava-mole-1-1-1": bare}))) == []
+
+
+def test_routers_have_every_seed_and_a_run_once():
+    bits = {seed: {"mutual_information": value} for seed, value in ((0, 0.25), (1, 0.75))}
+    scores = {0: {"general": 1.0}, 1: {"general": 2.0}}
+    one, other = measured(scores, extras=bits), measured(scores, half=4.0, extras=bits)
+    names = {"llava-mole-1-1-0": one, "llava-mole-k2": one, "llava-mole-k3": other}
+    figure = draw(results("tiny", TINY, {**names, "llava-mix-1-1-1": measured(scores)}))["routers"]
+    assert figure.ticks == ["LLAVA-MOLE-1-1-0", "LLAVA-MOLE-K3"]
+    assert figure.points.count(0.25) == figure.points.count(0.75) == 2
+    assert figure.points.count(0.5) == 2

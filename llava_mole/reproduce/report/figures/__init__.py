@@ -6,12 +6,13 @@ from llava_mole.reproduce.report.content import Figure
 from llava_mole.reproduce.report.figures.curves import experts, ranks
 from llava_mole.reproduce.report.figures.domains import domains
 from llava_mole.reproduce.report.figures.forest import forests
+from llava_mole.reproduce.report.figures.routing import load, specialisation
 from llava_mole.reproduce.report.results import Results
 
 
 def figures(results: Results) -> Iterator[Figure]:
-    """Those that there is something to draw of: Figure 1, the curves, the claims."""
-    for draw in (domains, ranks, experts):
+    """Those that there is something to draw of: Figures 1 and 3, the curves, the claims."""
+    for draw in (domains, load, specialisation, ranks, experts):
         if (figure := draw(results)) is not None:
             yield figure
     yield from forests(results)

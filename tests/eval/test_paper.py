@@ -50,6 +50,7 @@ def test_rows_of_the_other_tables(overrides, place):
     "override",
     ["adapter.num_experts=4", "data.domains.document.weight=3", "adapter.r=16",
      "train.num_train_epochs=3", "train.max_steps=10", "stage=pretrain",
+     "train.router_domain_coef=1.0",
      "model.language_model=lmsys/vicuna-13b-v1.5", "model.language_model=smollm2-4-layers"],
 )  # fmt: skip
 def test_what_the_paper_did_not_train_has_no_row(override):

@@ -107,6 +107,8 @@ def setting_of(config: Mapping[str, Any]) -> Setting | None:
         return None
     if adapter.get("rank_pattern") or adapter.get("alpha_pattern"):
         return None
+    if train.get("router_domain_coef"):
+        return None
     experts = adapter.get("num_experts") if kind == "mole" else None
     routing = adapter.get("routing", "top1") if kind == "mole" else None
     epochs = float(train.get("num_train_epochs", 1))

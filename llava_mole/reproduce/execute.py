@@ -16,6 +16,10 @@ from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.store import Store
 from llava_mole.reproduce.worker import LOG, Job, Reply, work
 
+# Libraries keep some 50 MB of every run, which adds up over a study of hundreds; a new process
+# takes seconds.
+RUNS_A_PROCESS = 20
+
 
 @dataclass
 class Outcome:
@@ -89,6 +93,7 @@ class _Workers:
 
     def __init__(self, count: int) -> None:
         self._context = multiprocessing.get_context("spawn")
+        self._given = [0] * count
         self._all = [self._start(number) for number in range(count)]
 
     def do(self, jobs: deque[Job]) -> Iterator[Reply]:
@@ -114,15 +119,24 @@ class _Workers:
                 yield reply
 
     def _give(self, number: int, jobs: deque[Job], busy: dict[int, Job]) -> None:
-        if jobs:
-            busy[number] = jobs.popleft()
-            self._all[number][1].send(busy[number])
+        if not jobs:
+            return
+        if self._given[number] == RUNS_A_PROCESS:
+            process, connection = self._all[number]
+            process.terminate()
+            process.join()
+            connection.close()
+            self._all[number] = self._start(number)
+        self._given[number] += 1
+        busy[number] = jobs.popleft()
+        self._all[number][1].send(busy[number])
 
     def _start(self, number: int):
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(theirs, number))
         process.start()
         theirs.close()
+        self._given[number] = 0
         return process, ours
 
     def __enter__(self) -> "_Workers":

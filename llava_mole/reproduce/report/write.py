@@ -23,6 +23,10 @@ from llava_mole.reproduce.rows import read_rows
 from llava_mole.reproduce.types import Measured, Row
 
 _PICTURES = "figures"
+_HEADLINE = (
+    "Of each claim only its headline comparisons are judged here, by print too; whole claims are "
+    "judged where every row is reported (--study)."
+)
 
 
 def write(
@@ -58,7 +62,7 @@ def write(
     except ConfigError as error:
         raise ConfigError(f"{claims_file}: {error}") from None
     results = Results(scale, rows, every, measured, claims, judgements)
-    report = _report(results, stamp)
+    report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [])
     for part in report.parts:
         if isinstance(part, Figure):
             _replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
@@ -74,7 +78,7 @@ def write(
     return folder / "report.md"
 
 
-def _report(results: Results, stamp: Mapping[str, Any]) -> Report:
+def _report(results: Results, stamp: Mapping[str, Any], notes: Sequence[str]) -> Report:
     scores = list(tables(results))
     drawn = list(figures(results))
     forest = {figure.name: figure for figure in drawn if figure.name.startswith("claim-")}
@@ -94,7 +98,7 @@ def _report(results: Results, stamp: Mapping[str, Any]) -> Report:
     shown = {row.name for row in results.rows}
     facts.append(("rows measured", f"{len(shown & set(results.measured))} of {len(shown)}"))
     title = f"LLaVA-MoLE, reproduced at {results.scale.name} scale"
-    return Report(title, results.scale.label, facts, list(notes_of(results)), parts)
+    return Report(title, results.scale.label, facts, [*notes_of(results), *notes], parts)
 
 
 def _several(value: Any) -> bool:

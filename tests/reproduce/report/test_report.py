@@ -9,7 +9,7 @@ import pytest
 from llava_mole.reproduce.claims import PAPER_COLUMNS
 from llava_mole.reproduce.report import write
 from llava_mole.reproduce.report.content import listed, number, signed
-from tests.reproduce.paper_rows import CLAIMS, TINY, measured, paper_rows
+from tests.reproduce.paper_rows import CLAIMS, TINY, ablation_rows, measured, paper_rows
 from tests.reproduce.report.conftest import LABEL, STAMP, tiny_results
 
 FILES = {"report.md", "report.html", "report.tex", "report.json", "figures"}
@@ -121,7 +121,8 @@ def test_the_headline_alone(tmp_path, claims_file):
     write(scale, paper_rows(), tiny_results(), claims_file, tmp_path, STAMP, selection="headline")
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     claims = {claim["name"]: claim for claim in found["claims"]}
-    assert set(claims) == {"C1", "C2", "C8"}
+    assert set(claims) == {"C1", "C2", "C8", "C9"}
+    assert "only its headline comparisons" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert claims["C1"]["verdict"] != "not measured"
 
 
@@ -159,7 +160,7 @@ def test_a_missing_margin_names_file_and_key(tmp_path):
     file.write_text(text.replace("  tiny: {general: 2.0, document", "  tiny: {document"), "utf-8")
     scale = SimpleNamespace(name="tiny", columns=TINY, label=LABEL)
     with pytest.raises(ValueError, match=r"claims.yaml: .* add margins\.tiny\.general"):
-        write(scale, paper_rows(), {}, file, tmp_path / "out", {})
+        write(scale, [*paper_rows(), *ablation_rows()], {}, file, tmp_path / "out", {})
 
 
 def test_the_same_results_give_the_same_files(tmp_path, claims_file):

@@ -11,7 +11,7 @@ llava-mole reproduce --all --scale tiny --processes 2
 llava-mole reproduce --study --scale tiny --status
 
 # what the headline claims compare, with more seeds
-llava-mole reproduce --claims headline --scale tiny --seeds 0 1 2 3 4 5 6 7
+llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 23 24 25 26 27
 
 # single rows by the names of their files in configs/experiments/
 llava-mole reproduce --rows llava-mix-1-1-1 llava-mole-1-1-1 --scale small
@@ -105,6 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
     output = Path(arguments.output) if arguments.output else None
     runs = resolve_runs(scale, rows, selected, seeds, output)
+    if not runs:
+        names = ", ".join(item.row.name for item in selected)
+        raise ValueError(f"{names}: quoted as printed, or not run at scale {scale.name}")
     store = Store(_results(scale, output), scale.name)
     for note in store.stale(runs):
         print(f"note: {note}", file=sys.stderr)

@@ -98,7 +98,7 @@ def _slurm(bodies: Sequence[str], scale: Scale, folder: Path) -> str:
             f"#SBATCH --nodes={-(-scale.ranks // gpus)}",
             f"#SBATCH --gres=gpu:{gpus}",
             "#SBATCH --ntasks-per-node=1",
-            f"#SBATCH --output={folder}/%A_%a.log",
+            f'#SBATCH --output="{folder}/%A_%a.log"',
             "# From the repository:  sbatch THIS_FILE",
             "# A task is a run: trained on all nodes, then asked on the first. Submitted again, it",
             "# goes on where it stopped, and a run that is finished ends at once.",
@@ -135,6 +135,8 @@ def _one_after_the_other(bodies: Sequence[str], use: Sequence[str], check: Seque
             *use,
             "# Started again, it goes on where it stopped, and skips what is finished.",
             "set -uo pipefail",
+            # Else an interrupt ends one run and the next begins.
+            "trap 'exit 130' INT TERM",
             *check,
             "",
             _SCORE,

@@ -28,10 +28,14 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
     """The run's line.
 
     Raises:
-        NotReady: it is not trained to the end, or not asked everything.
+        NotReady: it is not trained to the end, not asked everything, or trained with another config
+            than the row's.
     """
-    if run.config is not None and not rundir.finished(run.folder):
-        raise NotReady(f"{run.folder}: not trained to the end")
+    if run.config is not None:
+        if not rundir.finished(run.folder):
+            raise NotReady(f"{run.folder}: not trained to the end")
+        if other := rundir.differences(run.config, run.folder):
+            raise NotReady(f"{run.folder}: not the row's run, but one with {other[0]}")
     found = _results(run, scale)
     scores, by_task = {}, {}
     for entry in found.values():
@@ -77,9 +81,13 @@ def _results(run: Run, scale: Scale) -> Mapping[str, Any]:
     values = _json(file)
     if values is None:
         raise NotReady(f"{file}: not there yet")
-    if run.config is not None and values["model"].get("weights") != weights_of(run.folder):
+    if not isinstance(values, dict) or not {"model", "benchmarks"} <= set(values):
+        raise NotReady(f"{file}: no results of 'llava-mole eval'")
+    model, benchmarks = values["model"], values["benchmarks"]
+    if run.config is not None and model.get("weights") != weights_of(run.folder):
         raise NotReady(f"{file}: of other weights than the run directory holds")
-    benchmarks = values["benchmarks"]
+    if changed := [key for key in ("model_base", "load_4bit", "load_8bit") if model.get(key)]:
+        raise NotReady(f"{file}: asked with {changed[0]}, which no row is")
     for asked in scale.benchmarks:
         if asked.label not in benchmarks:
             raise NotReady(f"{file}: {asked.label} was not asked yet")
@@ -108,5 +116,5 @@ def _versions(folder: Path) -> dict[str, str]:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError):
         return None

@@ -118,7 +118,7 @@ def _setting(file: Path, delta: Mapping[str, Any]) -> Setting | None:
     domains = (delta.get("data") or {}).get("domains") or {}
     wanted = ["type", "r", "lora_alpha"]
     if adapter.get("type") == "mole":
-        wanted += ["num_experts", "routing"]
+        wanted += ["num_experts", "routing", "gate_scaling"]
     missing = [f"adapter.{key}" for key in wanted if key not in adapter]
     missing += [
         f"data.domains.{name}.weight"

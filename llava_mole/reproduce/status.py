@@ -50,7 +50,7 @@ def state(run: Run, store: Store) -> tuple[str, str]:
 def text(runs: Sequence[Run], store: Store) -> str:
     """All runs with their states, and how many there are of each."""
     states = [(run, *state(run, store)) for run in runs]
-    width = max(len(run.name) for run in runs)
+    width = max((len(run.name) for run in runs), default=0)
     lines = [
         f"{run.name:{width}}  {how:13}  {', '.join(run.rows)}{f'  ({remark})' if remark else ''}"
         for run, how, remark in states

@@ -109,7 +109,19 @@ class Store:
                 )
             if line["hash"] in self.lines:
                 raise ValueError(f"{place}: run {line['hash'][:8]} stands here twice; remove one")
+            _check_scores(line["scores"], place)
             self.lines[line["hash"]] = line
+
+
+def _check_scores(scores: Any, place: str) -> None:
+    """Raises ValueError for scores that no run can have."""
+    for column, score in scores.items() if isinstance(scores, dict) else [("scores", scores)]:
+        try:
+            plausible = score["low"] - 1e-6 <= score["value"] <= score["high"] + 1e-6
+        except (KeyError, TypeError):
+            plausible = False
+        if not plausible:
+            raise ValueError(f"{place}: {column} is {score!r}, no score; remove the line")
 
 
 def measured(store: Store, rows: Sequence[RowFile], runs: Sequence[Run]) -> dict[str, Measured]:

@@ -125,7 +125,7 @@ def test_ranks_follow_the_one_that_stands_for_32(experiments):
     assert set(config.adapter.alpha_pattern.values()) == {128}
     # What the row does not say is the scale's.
     config = run_config(scale, find(rows, "llava-mole-k5"))
-    assert (config.adapter.num_experts, config.adapter.gate_scaling) == (5, "prob")
+    assert (config.adapter.num_experts, config.adapter.gate_scaling) == (5, "none")
     assert run_config(scale, find(rows, "llava-mole-dense-k2")).adapter.gate_scaling == "none"
 
 

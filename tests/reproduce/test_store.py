@@ -160,3 +160,13 @@ def test_runs_and_scales_cross_process_borders(world):
     _, runs = world
     assert pickle.loads(pickle.dumps(runs[0])) == runs[0]
     assert dataclasses.asdict(runs[0])["seed"] == 0
+
+
+@pytest.mark.parametrize("value", ["high", float("nan"), 588.3, None])
+def test_a_score_that_no_run_can_have_names_the_line(tmp_path, value):
+    score = {"value": value, "low": 55.0, "high": 60.0, "questions": 9}
+    line = {"hash": "a" * 64, "scale": "tiny", "rows": ["r"], "seed": 0, "scores": {"c": score}}
+    line |= {key: {} for key in ("config", "seconds", "steps") if key not in line}
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"results.jsonl:1: c is .*no score; remove the line"):
+        Store(tmp_path / "results.jsonl", "tiny")

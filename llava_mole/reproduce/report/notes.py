@@ -33,8 +33,9 @@ def notes_of(results: Results) -> Iterator[str]:
         yield results.scale.label
     if not results.comparable:
         yield (
-            "The paper's printed numbers appear here only as verdicts by print, in the claims "
-            "table: nothing else on this page can be held against them."
+            "The paper's printed numbers appear here only as verdicts by print, with the "
+            "differences behind them: nothing else on this page can be held against them. Rows "
+            "bear the paper's names, ranks included; the scale's own ranks stand in proportion."
         )
     yield (
         "Claims, comparisons and margins were fixed before the runs. A comparison is supported if "

@@ -46,5 +46,5 @@ def test_broken_results_are_no_results(world, text):
     run, scale = world
     (run.folder / "eval").mkdir()
     (run.folder / "eval/results.json").write_text(text, encoding="utf-8")
-    with pytest.raises(NotReady, match="results.json"):
+    with pytest.raises(NotReady, match=r"results\.json"):
         line_of(run, scale)

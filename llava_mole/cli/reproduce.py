@@ -239,11 +239,14 @@ def _report(arguments: argparse.Namespace, rows, selected, seeds, scale, store, 
 
 
 def _report_folder(arguments: argparse.Namespace, scale) -> Path:
-    """Where the report goes: a part's never into the place of the whole study's."""
+    """Where the report goes: a part's never into the place of the whole study's, or headline's."""
     if arguments.output:
         return Path(arguments.output) / "report"
     if arguments.study and scale.report:
         return Path(scale.report)
+    more = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
+    if arguments.claims and scale.report and not more:
+        return Path(scale.report) / arguments.claims
     return Path(scale.output) / "report"
 
 

@@ -81,7 +81,7 @@ def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--table", "6"], "--table 6: there are 2, 3, 4, 5, controls"),
+        (["--table", "6"], "--table 6: there are 2, 3, 4, 5, ablations, controls"),
         (["--figure", "2"], "--figure 2: there are 1, 3"),
         (["--rows", "llava-mole-1-1-11"], "did you mean 'llava-mole-1-1-1"),
         ([], "say what is reproduced"),

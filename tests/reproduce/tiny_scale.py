@@ -23,7 +23,9 @@ def write_experiments(folder: Path, **scale) -> Path:
     Returns:
         The copy's ``experiments``.
     """
-    skip = shutil.ignore_patterns("tiny", "tiny.yaml", "ablations")
+    # Of the ablations only what the claims name.
+    others = [f"llava-mole-{kind}-*" for kind in ("gate", "balance", "scope")]
+    skip = shutil.ignore_patterns("tiny", "tiny.yaml", *others)
     shutil.copytree(CONFIGS, folder / "configs", ignore=skip)
     experiments = folder / "configs/experiments"
     values = run_values(folder, max_steps=-1, save_steps=2)

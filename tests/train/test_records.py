@@ -76,11 +76,11 @@ def test_the_meter_adds_up_by_data_set_and_survives_a_resume():
         work = np.array([[[10, 12, 1]], [[20, 24, 1]]])
         meter.add_step(GlobalBatch(targets=5, sequences=3, tokens=30), work)
         meter.add_samples(ids)
-        meter.add_loss(torch.tensor(2.0), torch.tensor(0.5))
+        meter.add_loss(torch.tensor(2.0), torch.tensor(0.5), torch.tensor(0.25))
         meter.add_routing(counts, ids)
     state = json.loads(json.dumps(meter.state()))
     logs, routed = meter.read()
-    assert (logs["loss_lm"], logs["loss_balance"]) == (2.0, 0.5)
+    assert (logs["loss_lm"], logs["loss_balance"], logs["loss_domain"]) == (2.0, 0.5, 0.25)
     assert (logs["samples/a"], logs["samples/b"]) == (2, 4)
     assert logs["target_tokens_per_step"] == 5
     assert logs["samples_per_second"] == pytest.approx(logs["tokens_per_second"] * 6 / 60)

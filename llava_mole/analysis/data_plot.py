@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from llava_mole.analysis.data_stats import Columns
+from llava_mole.analysis.plotting import check_suffix, pyplot, save
 
 _BINS = 60
 _NARROWEST = 3
@@ -31,27 +32,9 @@ def draw(
     Raises:
         ValueError: another suffix.
     """
-    file = Path(file)
-    check_suffix(file)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    # Names are text, not formulas.
-    with matplotlib.rc_context({"text.parse_math": False}):
-        figure = _figure(pyplot, data, max_length, drawn)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{os.getpid()}.{file.name}")
-        figure.savefig(partial, dpi=150)
-    pyplot.close(figure)
-    os.replace(partial, file)
-
-
-def check_suffix(file: str | os.PathLike[str]) -> None:
-    """Raises ValueError unless ``file`` can be drawn to: to find out before long work."""
-    if Path(file).suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"--plot {file}: name it .png, .svg or .pdf")
+    check_suffix(file, "--plot")
+    with pyplot({}) as plt:
+        save(_figure(plt, data, max_length, drawn), Path(file), dpi=150)
 
 
 def _figure(pyplot, data: Sequence[Columns], max_length: int | None, drawn):

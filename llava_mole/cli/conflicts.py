@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints a table, writes picture and JSON."""
     _check(arguments)
-    from llava_mole.analysis.conflicts.drawing import check_suffix
+    from llava_mole.analysis.plotting import check_suffix
 
     kind = "runs" if arguments.runs else "config"
     output = Path(arguments.output or _DEFAULT[kind])

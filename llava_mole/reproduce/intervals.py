@@ -83,6 +83,33 @@ class Difference:
         return cdf(-distance / error, self.freedom)
 
 
+# Sign (+1 or −1) of a row, and its score with each seed.
+Terms = Sequence[tuple[int, Sequence[Score]]]
+
+
+def of_scores(terms: Terms, seeds: Sequence[int], confidence: float = 0.95) -> Difference:
+    """The sum of the terms with its interval: over seeds where there are several, else questions.
+
+    Equal sums of a few seeds are luck, not certainty: there the questions decide too.
+
+    Args:
+        terms: one for the mean of a row, two for a difference, four for one of differences.
+        seeds: of the scores, in order.
+        confidence: coverage, within (0, 1).
+    """
+    if len(seeds) > 1:
+        over = over_seeds(_sums(terms, seeds), seeds, confidence)
+        if over.down > 0:
+            return over
+    return over_questions(terms, seeds, confidence)
+
+
+def _sums(terms: Terms, seeds: Sequence[int]) -> list[float]:
+    return [
+        sum(sign * scores[place].value for sign, scores in terms) for place in range(len(seeds))
+    ]
+
+
 def over_seeds(each: Sequence[float], seeds: Sequence[int], confidence: float = 0.95) -> Difference:
     """Student's interval of the mean of the seeds' differences.
 
@@ -116,9 +143,7 @@ def over_seeds(each: Sequence[float], seeds: Sequence[int], confidence: float = 
     )
 
 
-def over_questions(
-    terms: Sequence[tuple[int, Sequence[Score]]], seeds: Sequence[int], confidence: float = 0.95
-) -> Difference:
+def over_questions(terms: Terms, seeds: Sequence[int], confidence: float = 0.95) -> Difference:
     """The terms' bootstrap intervals combined as if the terms were independent.
 
     Args:
@@ -127,9 +152,7 @@ def over_questions(
         seeds: the seeds.
         confidence: coverage. The scores' own intervals are 95 % ones: their arms are stretched.
     """
-    each = tuple(
-        sum(sign * scores[place].value for sign, scores in terms) for place in range(len(seeds))
-    )
+    each = tuple(_sums(terms, seeds))
     value, down, up = 0.0, 0.0, 0.0
     for sign, scores in terms:
         mean, low, high = np.mean([(s.value, s.low, s.high) for s in scores], axis=0).tolist()

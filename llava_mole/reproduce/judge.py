@@ -163,15 +163,7 @@ def difference_of(
             return intervals.exact(each[0], seeds[0])
         return intervals.over_seeds(each, seeds, confidence)
     terms = [(sign, [found[name][seed] for seed in seeds]) for sign, name in pair.terms]
-    if len(seeds) > 1:
-        each = [
-            sum(sign * scores[place].value for sign, scores in terms) for place in range(len(seeds))
-        ]
-        over = intervals.over_seeds(each, seeds, confidence)
-        # Equal differences of a few seeds are luck, not certainty.
-        if over.down > 0:
-            return over
-    return intervals.over_questions(terms, seeds, confidence)
+    return intervals.of_scores(terms, seeds, confidence)
 
 
 def _by_seed(measured: Measured | None, column: str, quantity: Quantity | None) -> dict:

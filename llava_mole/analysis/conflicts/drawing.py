@@ -5,17 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llava_mole.analysis import plotting
+
 # Red where two domains pull apart, blue where they pull alike.
 _MAP = "RdBu"
 _GREY = "#d9d9d9"
 INK = "#333333"
-_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-def check_suffix(file: str | os.PathLike[str]) -> None:
-    """Raises ValueError unless ``file`` can be drawn to: to find out before long work."""
-    if Path(file).suffix not in _SUFFIXES:
-        raise ValueError(f"--output {file}: name it .png, .svg or .pdf")
+_STYLE = {"font.size": 9, "hatch.linewidth": 0.5}
 
 
 def save(make: Callable[[Any], Any], file: str | os.PathLike[str]) -> None:
@@ -24,21 +20,9 @@ def save(make: Callable[[Any], Any], file: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: another suffix than ``.png``, ``.svg`` or ``.pdf``.
     """
-    file = Path(file)
-    check_suffix(file)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    # Names are text, not formulas.
-    with matplotlib.rc_context({"text.parse_math": False, "font.size": 9, "hatch.linewidth": 0.5}):
-        figure = make(pyplot)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{os.getpid()}.{file.name}")
-        figure.savefig(partial, dpi=150)
-    pyplot.close(figure)
-    os.replace(partial, file)
+    plotting.check_suffix(file)
+    with plotting.pyplot(_STYLE) as plt:
+        plotting.save(make(plt), Path(file), dpi=150)
 
 
 def diverging():

@@ -1,23 +1,21 @@
 """What the pictures share: matplotlib without a screen, stacked bars, the legend, files."""
 
-import contextlib
 import io
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from llava_mole.analysis import plotting
 from llava_mole.analysis.routing.palette import colour, hatch
 
-SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+SUFFIXES = (*plotting.SUFFIXES, ".jpg")
 SMALL, TITLE = 7.5, 9
 _DPI = 180
 _STYLE = {
-    # Names are text, not formulas.
-    "text.parse_math": False,
     "font.size": 8,
     "axes.linewidth": 0.6,
     "axes.edgecolor": "#555555",
@@ -36,27 +34,12 @@ _STYLE = {
 
 def check_suffix(file: str | os.PathLike[str]) -> None:
     """Raises ValueError unless ``file`` can be drawn to: to find out before long work."""
-    if Path(file).suffix not in SUFFIXES:
-        raise ValueError(f"--output {file}: name it {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    plotting.check_suffix(file, allowed=SUFFIXES)
 
 
-@contextlib.contextmanager
-def pyplot() -> Iterator[Any]:
+def pyplot() -> AbstractContextManager[Any]:
     """matplotlib's pyplot with this package's style; figures made inside are closed at the end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        open_before = set(plt.get_fignums())
-        try:
-            yield plt
-        finally:
-            for number in set(plt.get_fignums()) - open_before:
-                plt.close(number)
+    return plotting.pyplot(_STYLE)
 
 
 def png_of(figure: Any) -> bytes:
@@ -68,15 +51,8 @@ def png_of(figure: Any) -> bytes:
 
 def save(figure: Any, file: Path) -> bytes:
     """Writes a figure, replacing ``file`` in one step; returns it as a PNG file."""
-    picture = png_of(figure)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
-    if file.suffix == ".png":
-        partial.write_bytes(picture)
-    else:
-        figure.savefig(partial, dpi=_DPI, format=file.suffix[1:])
-    os.replace(partial, file)
-    return picture
+    plotting.save(figure, file, _DPI)
+    return file.read_bytes() if file.suffix == ".png" else png_of(figure)
 
 
 def expert_style(expert: int) -> dict[str, Any]:

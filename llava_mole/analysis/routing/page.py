@@ -5,11 +5,9 @@ policy forbids whatever is not its one style sheet, its one script or a ``data:`
 """
 
 import base64
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from PIL import Image
@@ -18,7 +16,7 @@ from llava_mole.analysis.routing.page_trace import trace_section
 from llava_mole.analysis.routing.script import SCRIPT
 from llava_mole.analysis.routing.style import style
 from llava_mole.analysis.routing.tracing import Trace
-from llava_mole.eval.report.html import header, text
+from llava_mole.eval.report.html import document, header, text
 from llava_mole.files import replace_text
 
 # Pictures have about two of their pixels to one of the page, for sharp letters.
@@ -66,22 +64,8 @@ def write_page(
         body += trace_section(trace, places)
     for number, picture in enumerate(pictures):
         body += _figure(number, picture)
-    sheet, script = style(num_experts), SCRIPT if trace is not None else ""
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(sheet)}; "
-        f"script-src {_source(script) if script else chr(39) + 'none' + chr(39)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title}</title>\n<style>{sheet}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + (f"\n<script>{script}</script>" if script else "")
-        + "\n</body>\n</html>\n"
-    )
+    script = SCRIPT if trace is not None else ""
+    page = document(title, "\n".join(body), script, style(num_experts))
     replace_text(Path(path), page)
 
 
@@ -94,9 +78,3 @@ def _figure(number: int, picture: Picture) -> Iterator[str]:
         width, height = (round(_SCALE * side) for side in opened.size)
     yield f'<div class="picture"><img src="data:image/png;base64,{data}" width="{width}" '
     yield f'height="{height}" alt="{text(picture.heading)}"></div></section>'
-
-
-def _source(content: str) -> str:
-    """What a content security policy calls an inline text by."""
-    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-    return f"'sha256-{digest}'"

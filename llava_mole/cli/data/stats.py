@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs < 1 or (arguments.ranks is not None and arguments.ranks < 1):
         raise ValueError("data stats: --epochs and --ranks must be >= 1")
     if arguments.plot:
-        from llava_mole.analysis.data_plot import check_suffix
+        from llava_mole.analysis.plotting import check_suffix
 
-        check_suffix(arguments.plot)
+        check_suffix(arguments.plot, "--plot")
     return (_of_config if arguments.config else _of_file)(arguments)
 
 

@@ -16,9 +16,12 @@ from urllib.parse import urlencode
 from llava_mole.eval.scores import Estimate, Line
 
 
-def document(title: str, body: str, script: str = "") -> str:
-    """A whole page: ``body`` is HTML, ``script`` the JavaScript that may run; both are trusted."""
-    style = asset("page.css")
+def document(title: str, body: str, script: str = "", style: str | None = None) -> str:
+    """A whole page: ``body`` is HTML, ``script`` the JavaScript that may run; both are trusted.
+
+    ``style`` is its style sheet, an evaluation's by default.
+    """
+    style = asset("page.css") if style is None else style
     policy = (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; "
         f"script-src {_source(script) if script else chr(39) + 'none' + chr(39)}; "

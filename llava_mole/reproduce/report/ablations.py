@@ -148,16 +148,7 @@ def _estimate(
         for sign, row in terms
         for column, weight in weights.items()
     ]
-    if len(ordered) > 1:
-        each = [
-            sum(sign * scores[place].value for sign, scores in scaled)
-            for place in range(len(ordered))
-        ]
-        over = intervals.over_seeds(each, ordered, results.claims.confidence)
-        # Equal differences of a few seeds are luck, not certainty.
-        if over.down > 0:
-            return over
-    return intervals.over_questions(scaled, ordered, results.claims.confidence)
+    return intervals.of_scores(scaled, ordered, results.claims.confidence)
 
 
 def _scaled(score: Score, weight: float) -> Score:

@@ -5,11 +5,10 @@ its one script or a ``data:`` picture.
 """
 
 import base64
-import hashlib
 from collections.abc import Iterator
 from html import escape
 
-from llava_mole.eval.report.html import header, text
+from llava_mole.eval.report.html import document, header, text
 from llava_mole.reproduce.report.content import Cell, Figure, Report, Table
 from llava_mole.reproduce.report.page import SCRIPT, STYLE
 
@@ -19,10 +18,6 @@ _SHORT = 34
 
 def html(report: Report) -> str:
     """The whole page."""
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(STYLE)}; "
-        f"script-src {_source(SCRIPT)}; base-uri 'none'; form-action 'none'"
-    )
     body = [*header(report.title, report.facts, [report.label] if report.label else [])]
     body += [f"<p>{text(note)}</p>" for note in report.notes if note != report.label]
     # A claim's figure stands below its table.
@@ -37,15 +32,7 @@ def html(report: Report) -> str:
             body.append(f'<p class="label">{text(report.label)}</p>')
         body += _figure(part) if isinstance(part, Figure) else _table(part)
         body.append("</section>")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + f"\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
+    return document(report.title, "\n".join(body), SCRIPT, STYLE)
 
 
 def _figure(figure: Figure) -> Iterator[str]:
@@ -91,8 +78,3 @@ def _id(part: Table | Figure) -> str:
 
 def _is_table(part: Table | Figure) -> bool:
     return isinstance(part, Table)
-
-
-def _source(inline: str) -> str:
-    """What a content security policy calls an inline text by."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"

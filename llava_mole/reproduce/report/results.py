@@ -79,14 +79,8 @@ class Results:
         if not scores:
             return None
         seeds = sorted(scores)
-        if len(seeds) > 1:
-            over = intervals.over_seeds(
-                [scores[seed].value for seed in seeds], seeds, self.claims.confidence
-            )
-            if over.down > 0:
-                return over
         term = (1, [scores[seed] for seed in seeds])
-        return intervals.over_questions([term], seeds, self.claims.confidence)
+        return intervals.of_scores([term], seeds, self.claims.confidence)
 
     def printed(self, name: str, column: str) -> float | None:
         """The paper's value, at the paper's scale only: elsewhere it compares with nothing."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
+from transformers import AutoModelForCausalLM
 
 from llava_mole.data.build import open_data
 from llava_mole.data.collate import PaddedCollator, model_inputs
@@ -104,8 +105,6 @@ def _rate(step: int, steps: int) -> float:
 
 def _as_decoder(model):
     """The LLaVA's language model and head as a decoder of its own, which stage 1 loads."""
-    from transformers import AutoModelForCausalLM
-
     decoder = AutoModelForCausalLM.from_config(model.config.text_config)
     decoder.base_model.load_state_dict(model.model.language_model.state_dict())
     decoder.lm_head.load_state_dict(model.lm_head.state_dict())

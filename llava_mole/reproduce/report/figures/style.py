@@ -1,13 +1,13 @@
 """What the figures share: colours for any kind of colour vision, fonts, the scale's label, PNG."""
 
-import contextlib
 import io
 import textwrap
-import warnings
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL import Image
+
+from llava_mole.analysis import plotting
 
 # Of Okabe and Ito. A colour is never all that tells two things apart: marks and names do too.
 BLUE, ORANGE, PURPLE = "#0072B2", "#E69F00", "#CC79A7"
@@ -17,8 +17,6 @@ SMALL, TINY = 8, 7
 _DPI = 160
 _COLOURS = 32
 _STYLE = {
-    # Names are text, not formulas.
-    "text.parse_math": False,
     "font.size": SMALL,
     "axes.linewidth": 0.6,
     "axes.edgecolor": "#555555",
@@ -39,23 +37,9 @@ _STYLE = {
 }
 
 
-@contextlib.contextmanager
-def pyplot() -> Iterator[Any]:
-    """matplotlib's pyplot without a screen, in this style; figures made inside are closed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        before = set(plt.get_fignums())
-        try:
-            yield plt
-        finally:
-            for number in set(plt.get_fignums()) - before:
-                plt.close(number)
+def pyplot() -> AbstractContextManager[Any]:
+    """matplotlib's pyplot in this style; figures made inside are closed at the end."""
+    return plotting.pyplot(_STYLE)
 
 
 def finish(figure: Any, label: str) -> bytes:

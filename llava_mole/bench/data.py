@@ -7,13 +7,12 @@ process of its own, whose tree's memory is watched from outside.
 import math
 import os
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llava_mole.bench import synthetic
+from llava_mole.bench.figures import Figure, say
 from llava_mole.bench.images import SIDE, SIZE, images_step
 from llava_mole.bench.memory import Peak, in_fresh_process
 from llava_mole.bench.steps import BATCH, check_step, lengths_step, open_step, prepare_step
@@ -25,38 +24,6 @@ _LENGTHS_SHARE = 0.1
 _RECORDS_PER_SECOND = 20_000
 _MEMORY = 1.5 * 2**30
 _NUM_JPEGS = 64
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured value.
-
-    Attributes:
-        name: what was measured.
-        value: the measurement, in ``unit``.
-        unit: its unit.
-        target: what is wanted; None where the value only explains another one.
-        most: whether ``target`` is an upper bound.
-        note: how it was measured, where the name does not say.
-    """
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    most: bool = True
-    note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the target was met; None without one."""
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.most else self.value >= self.target
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "met": self.met}
 
 
 def run(
@@ -88,11 +55,11 @@ def run(
     figures: list[Figure] = []
     if set(only) - {"images"}:
         _check_disk(work_dir, records)
-        _say(f"writing {records:,} records to {work_dir}")
+        say(f"writing {records:,} records to {work_dir}")
         paths = synthetic.write(work_dir / "raw", records)
         files = {name: str(path) for name, path in paths.items()}
         folders = {name: str(work_dir / "prepared" / name) for name in files}
-        _say("prepare, without lengths")
+        say("prepare, without lengths")
         made = in_fresh_process(prepare_step, files, str(work_dir / "prepared"), processes, None)
         assert made[0]["records"] == records, "prepare lost records of a good file"
         if "prepare" in only or "open" in only:
@@ -100,14 +67,14 @@ def run(
         if "prepare" in only:
             figures += _prepare_figures(made, files, work_dir, records, processes, model)
         if "check" in only or "open" in only:
-            _say("check, without decoding")
+            say("check, without decoding")
             root, cache = str(work_dir / "raw"), str(work_dir / "cache")
             looked = in_fresh_process(check_step, folders, root, cache, processes)
             assert looked[0]["problems"] == 0, "check found problems in good records"
             if "check" in only:
                 figures += _speed("check", *looked, "existence of every image, no decoding")
         if "open" in only:
-            _say("open")
+            say("open")
             times, _ = in_fresh_process(open_step, folders, root, cache, model)
             figures += [
                 Figure(
@@ -122,32 +89,9 @@ def run(
                 Figure("  before that, processor and encoder", times["processor"], "s"),
             ]
     if "images" in only:
-        _say("images")
+        say("images")
         figures += _image_figures(work_dir)
     return figures
-
-
-def table(figures: Sequence[Figure]) -> str:
-    """The figures as text, each with its target and whether it was met."""
-    rows = [("figure", "measured", "target", "met", "")]
-    for item in figures:
-        bound = "" if item.target is None else ("<= " if item.most else ">= ")
-        target = "" if item.target is None else f"{bound}{_number(item.target)} {item.unit}"
-        met = {None: "", True: "yes", False: "NO"}[item.met]
-        rows.append((item.name, f"{_number(item.value)} {item.unit}", target, met, item.note))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                row[1].rjust(widths[1]),
-                row[2].rjust(widths[2]),
-                row[3].ljust(widths[3]),
-                row[4],
-            ]
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _prepare_figures(made, files, work_dir, records, processes, model) -> list[Figure]:
@@ -159,11 +103,11 @@ def _prepare_figures(made, files, work_dir, records, processes, model) -> list[F
     some = max(1000, math.ceil(records * _LENGTHS_SHARE))
     paths = synthetic.write(work_dir / "some", some)
     files = {name: str(path) for name, path in paths.items()}
-    _say(f"prepare, with lengths, {some:,} records")
+    say(f"prepare, with lengths, {some:,} records")
     result, peak = in_fresh_process(
         prepare_step, files, str(work_dir / "prepared_some"), processes, model
     )
-    _say("the tokenizer alone")
+    say("the tokenizer alone")
     alone, _ = in_fresh_process(lengths_step, files, some, model)
     ratio = alone["encoder"] / alone["tokenizer"]
     speed = alone["tokens"] / alone["tokenizer"] / 1e6
@@ -259,7 +203,7 @@ def _head(file: str) -> str:
 
 def _check_disk(work_dir: Path, records: int) -> None:
     need, free = records * DISK_BYTES, shutil.disk_usage(work_dir).free
-    _say(f"needs about {need / 1e9:.1f} GB below {work_dir}, {free / 1e9:.1f} GB are free")
+    say(f"needs about {need / 1e9:.1f} GB below {work_dir}, {free / 1e9:.1f} GB are free")
     if need > free:
         raise ValueError(
             f"{work_dir}: {records:,} records need {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
@@ -269,11 +213,3 @@ def _check_disk(work_dir: Path, records: int) -> None:
 
 def _kind(peak: Peak) -> str:
     return f"sum of {peak.kind} over all processes, sampled"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

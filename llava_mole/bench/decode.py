@@ -11,9 +11,7 @@ machine slows all of them; a ratio is the median over rounds of ``arm / LoRA`` w
 import copy
 import random
 import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +23,9 @@ from PIL import Image
 from torch import nn
 from transformers import BatchFeature, GenerationConfig
 
-from llava_mole.bench.data import Figure
+from llava_mole.bench.figures import Figure, say
 from llava_mole.bench.small import small_llava
+from llava_mole.bench.timing import Times, clocked
 from llava_mole.generate import encode_prompts
 from llava_mole.model.load import load_run
 from llava_mole.train.adapter import peft_config
@@ -39,8 +38,6 @@ BASE, LORA = "base", "LoRA"
 # send a token to another expert, so there the mean difference is held.
 _TOLERANCE = 1e-4
 _MEAN_TOLERANCE = 5e-2
-
-Times = dict[str, list[tuple[float, float]]]  # arm -> (judged clock, wall clock) of each round
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def run(settings: Settings) -> list[Figure]:
     figures = []
     for batch_size in settings.batch_sizes:
         inputs = _prompts(processor, batch_size).to(settings.device)
-        _say(f"batch {batch_size}: prompts of {inputs['input_ids'].shape[1]} tokens")
+        say(f"batch {batch_size}: prompts of {inputs['input_ids'].shape[1]} tokens")
         steps = {name: _Steps(model, inputs, settings.new_tokens) for name, model in arms.items()}
         used = {name: _check(name, arms[name], steps[name]) for name in list(arms)[2:]}
         answers, tokens = _time(arms, steps, inputs, settings)
@@ -245,36 +242,20 @@ def _time(
     for number in range(settings.rounds + 1):
         shuffle(order)
         for name in order:
-            spent = _clocked(lambda name=name: generate(arms[name], inputs, count), settings.device)
+            spent = clocked(lambda name=name: generate(arms[name], inputs, count), settings.device)
             answers[name].append(spent)
             steps[name].rewind()
         sums = dict.fromkeys(arms, (0.0, 0.0))
         for index in range(count):
             shuffle(order)
             for name in order:
-                spent = _clocked(lambda name=name, i=index: steps[name].step(i), settings.device)
+                spent = clocked(lambda name=name, i=index: steps[name].step(i), settings.device)
                 sums[name] = (sums[name][0] + spent[0], sums[name][1] + spent[1])
         for name, (own, wall) in sums.items():
             tokens[name].append((own / count, wall / count))
         if not number:  # the first round warms up
             answers, tokens = ({name: [] for name in arms} for _ in range(2))
     return answers, tokens
-
-
-def _clocked(work: Callable[[], Any], device: str) -> tuple[float, float]:
-    """Seconds of CPU, or between two CUDA events, and seconds on the wall's clock."""
-    if not device.startswith("cuda"):
-        wall, own = time.perf_counter(), time.process_time()
-        work()
-        return time.process_time() - own, time.perf_counter() - wall
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize(device)
-    wall = time.perf_counter()
-    start.record()
-    work()
-    end.record()
-    torch.cuda.synchronize(device)
-    return start.elapsed_time(end) / 1000, time.perf_counter() - wall
 
 
 def _figures(what: str, times: Times, used: Mapping[str, float]) -> list[Figure]:
@@ -294,7 +275,3 @@ def _figures(what: str, times: Times, used: Mapping[str, float]) -> list[Figure]
         aim = AIM if name in used else None
         figures.append(Figure(f"{what}, {name} / {LORA}", middle, "x", aim, note=note))
     return figures
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llava_mole.bench import data, memory, steps, synthetic
+from llava_mole.bench import data, figures, memory, steps, synthetic
 from llava_mole.bench.images import images_step
 from llava_mole.cli.main import main
 from tests import tiny
@@ -113,13 +113,13 @@ def test_a_step_that_fails_says_why():
 
 
 def test_figures_know_whether_they_met_their_target():
-    figures = [
-        data.Figure("fast", 10.0, "records/s", 5.0, most=False),
-        data.Figure("slow", 10.0, "s", 5.0),
-        data.Figure("other", 10.0, "s"),
+    measured = [
+        figures.Figure("fast", 10.0, "records/s", 5.0, most=False),
+        figures.Figure("slow", 10.0, "s", 5.0),
+        figures.Figure("other", 10.0, "s"),
     ]
-    assert [figure.met for figure in figures] == [True, False, None]
-    lines = data.table(figures).splitlines()
+    assert [figure.met for figure in measured] == [True, False, None]
+    lines = figures.table(measured).splitlines()
     assert ">= 5 records/s" in lines[1]
     assert lines[1].endswith("yes")
     assert "<= 5 s" in lines[2]

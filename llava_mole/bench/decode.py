@@ -4,12 +4,11 @@ Arms on the same base weights: the base model, PEFT's LoRA of the same rank on t
 as MoLE (the bar), and MoLE with each number of experts. Two figures each: a whole greedy answer, as
 `llava_mole.generate` gives it, and the decode step alone (one token, key-value cache).
 
-The arms are timed in shuffled order, the decode steps by turns token by token, so that a busy
-machine slows all of them; a ratio is the median over rounds of ``arm / LoRA`` within one round.
+The arms are timed in shuffled order (`llava_mole.bench.timing`), the decode steps by turns token by
+token; a ratio is the median over rounds of ``arm / LoRA`` within one round.
 """
 
 import copy
-import random
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from transformers import BatchFeature, GenerationConfig
 
 from llava_mole.bench.figures import Figure, say
 from llava_mole.bench.small import small_llava
-from llava_mole.bench.timing import Times, clocked
+from llava_mole.bench.timing import Times, ratio_figure, rounds
 from llava_mole.generate import encode_prompts
 from llava_mole.model.load import load_run
 from llava_mole.train.adapter import peft_config
@@ -150,6 +149,15 @@ class _Steps:
         if extra := self.cache.get_seq_length() - self.length:
             self.cache.crop(-extra)
 
+    def rewind_at_end(self) -> None:
+        """Back to the end of the prompts if all tokens were read."""
+        if self.cache.get_seq_length() - self.length == self.count:
+            self.rewind()
+
+    def next(self) -> torch.Tensor:
+        """The logits ``(B, V)`` after the token that comes next."""
+        return self.step(self.cache.get_seq_length() - self.length)
+
     def step(self, index: int) -> torch.Tensor:
         """The logits ``(B, V)`` after one more token of each row."""
         end = self.length + index + 1
@@ -235,43 +243,18 @@ def _dispatch(model: nn.Module, path: str) -> Iterator[None]:
 def _time(
     arms: dict[str, nn.Module], steps: dict[str, _Steps], inputs: BatchFeature, settings: Settings
 ) -> tuple[Times, Times]:
-    """Seconds per round of every arm, on the judged clock and on the wall's: answers, steps."""
-    shuffle = random.Random(0).shuffle
-    order, count = list(arms), settings.new_tokens
-    answers, tokens = ({name: [] for name in arms} for _ in range(2))
-    for number in range(settings.rounds + 1):
-        shuffle(order)
-        for name in order:
-            spent = clocked(lambda name=name: generate(arms[name], inputs, count), settings.device)
-            answers[name].append(spent)
-            steps[name].rewind()
-        sums = dict.fromkeys(arms, (0.0, 0.0))
-        for index in range(count):
-            shuffle(order)
-            for name in order:
-                spent = clocked(lambda name=name, i=index: steps[name].step(i), settings.device)
-                sums[name] = (sums[name][0] + spent[0], sums[name][1] + spent[1])
-        for name, (own, wall) in sums.items():
-            tokens[name].append((own / count, wall / count))
-        if not number:  # the first round warms up
-            answers, tokens = ({name: [] for name in arms} for _ in range(2))
+    """Seconds per round of every arm: answers, and decode steps by turns token by token."""
+    count, device = settings.new_tokens, settings.device
+    answers = rounds(arms, lambda model: generate(model, inputs, count), settings.rounds, device)
+    tokens = rounds(
+        steps, _Steps.next, settings.rounds, device, prepare=_Steps.rewind_at_end, turns=count
+    )
     return answers, tokens
 
 
 def _figures(what: str, times: Times, used: Mapping[str, float]) -> list[Figure]:
     figures = []
-    for name, rounds in times.items():
-        own, wall = (
-            [mine[clock] / bar[clock] for mine, bar in zip(rounds, times[LORA], strict=True)]
-            for clock in (0, 1)
-        )
-        low, middle, high = statistics.quantiles(own, n=4, method="inclusive")
-        note = f"{1000 * statistics.median(t for t, _ in rounds):.4g} ms"
-        if name != LORA:
-            note += f", {middle:.3f} (quartiles {low:.3f}-{high:.3f})"
-            note += f", wall clock {statistics.median(wall):.3f}"
-        if name in used:
-            note += f", {used[name]:.1f} experts a step"
-        aim = AIM if name in used else None
-        figures.append(Figure(f"{what}, {name} / {LORA}", middle, "x", aim, note=note))
+    for name in times:
+        aim, note = (AIM, f"{used[name]:.1f} experts a step") if name in used else (None, "")
+        figures.append(ratio_figure(what, times, name, LORA, aim, note))
     return figures

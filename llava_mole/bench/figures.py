@@ -17,6 +17,7 @@ class Figure:
         target: what is wanted; None where the value only explains another one.
         most: whether ``target`` is an upper bound.
         note: how it was measured, where the name does not say.
+        quartiles: lower quartile, median and upper quartile, of a value that is a median.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Figure:
     target: float | None = None
     most: bool = True
     note: str = ""
+    quartiles: tuple[float, float, float] | None = None
 
     @property
     def met(self) -> bool | None:

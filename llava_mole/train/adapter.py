@@ -9,6 +9,7 @@ from torch import nn
 
 from llava_mole.model.freeze import freeze, table
 from llava_mole.train.config import AdapterConfig, RunConfig
+from llava_mole.train.initial import load_initial, refuse_another_adapter
 from llava_mole.tuner import MoleConfig, lora_targets
 
 PROJECTOR = "multi_modal_projector"
@@ -24,9 +25,14 @@ def attach(model: nn.Module, config: RunConfig) -> nn.Module:
 
     Returns:
         A PEFT model in finetuning with an adapter, else ``model`` itself.
+
+    Raises:
+        ValueError: ``adapter.init_from`` names a run that this one can't go on from.
     """
+    refuse_another_adapter(config)
     if config.stage == "finetune" and config.adapter.type != "none":
         model = peft.get_peft_model(model, peft_config(config.adapter, model))
+        load_initial(model, config)
     counts = freeze(model, config.stage)
     if config.train.deepspeed is None:
         for parameter in model.parameters():
@@ -44,7 +50,7 @@ def peft_config(adapter: AdapterConfig, model: nn.Module) -> peft.PeftConfig:
     """
     if adapter.type == "mole":
         values = dataclasses.asdict(adapter)
-        del values["type"]
+        del values["type"], values["init_from"]
         return MoleConfig(**values, modules_to_save=[PROJECTOR])
     targets = adapter.target_modules
     return peft.LoraConfig(

@@ -27,7 +27,9 @@ class AdapterConfig:
         alpha_pattern: other α for some of them, in the same notation.
         target_modules: linears that get a LoRA, in PEFT's notation; null finds the FFNs and the
             attention linears of the language model and leaves the vision tower alone.
-        num_experts: K, experts per FFN (``mole`` only, as everything below).
+        init_from: a run (or one of its ``checkpoint-N``) whose adapter and projector training goes
+            on from, such as a stage 1 that trained both; null starts a new adapter.
+        num_experts: K, experts per FFN (``mole`` only, as all that follows).
         routing: ``top1`` (Eq. 3) or ``dense`` (softmax-weighted sum, Table 5).
         gate_scaling: what multiplies the chosen expert's output: ``none``, ``prob`` or
             ``straight_through``.
@@ -46,6 +48,7 @@ class AdapterConfig:
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, int] = field(default_factory=dict)
     target_modules: list[str] | str | None = None
+    init_from: str | None = None
     num_experts: int = 3
     routing: Literal["top1", "dense"] = "top1"
     gate_scaling: Literal["none", "prob", "straight_through"] = "none"

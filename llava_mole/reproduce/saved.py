@@ -1,8 +1,8 @@
-"""What training holds in memory between forward and backward."""
+"""What a run's training holds in memory between forward and backward."""
 
 import torch
-from torch import nn
 
+from llava_mole.bench.saved import bytes_saved
 from llava_mole.data.build import open_data
 from llava_mole.data.collate import PaddedCollator, model_inputs
 from llava_mole.data.config import EvalConfig
@@ -34,26 +34,11 @@ def saved_bytes(config: RunConfig) -> int:
     samples = data.samples(encoder, ProcessorPixels(processor.image_processor))
     first = [samples[tuple(pair)] for pair in data.mixture.epoch(0)[:SAMPLES].tolist()]
     batch = PaddedCollator(processor.tokenizer.pad_token_id)(first)
-    return _saved(model, model_inputs(batch))
+    own = (*model.parameters(), *model.buffers())
+    return bytes_saved(lambda: model(**model_inputs(batch)), own)
 
 
 def _without_heldout(config: RunConfig):
     data = config.data.drawn()
     data.eval = EvalConfig()
     return data
-
-
-def _saved(model: nn.Module, inputs: dict) -> int:
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            # Held until the end, so that no address is used twice.
-            saved[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(**inputs)
-    return sum(storage.nbytes() for storage in saved.values())

@@ -43,7 +43,7 @@ def small_llava(
     if width % _HEAD:
         raise ValueError(f"--size: {width} is no width; take a multiple of {_HEAD}")
     with tempfile.TemporaryDirectory(prefix="llava-mole-tokenizer-") as folder:
-        _tokenizer().save_pretrained(folder)
+        small_tokenizer().save_pretrained(folder)
         config = ModelConfig(
             language_config={
                 "model_type": "llama",
@@ -71,7 +71,8 @@ def small_llava(
         return model, build_processor(config)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with the templates' special tokens, trained on a few words."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -12,9 +12,10 @@ from llava_mole.mole.balance import (
     balance_loss,
     sum_by_sequence,
 )
-from llava_mole.mole.dispatch import DISPATCH_PATHS, ROUTINGS, Dispatch
+from llava_mole.mole.dispatch import BY_TOKEN_MAX_TOKENS, DISPATCH_PATHS, ROUTINGS, Dispatch
 from llava_mole.mole.domains import domain_loss, experts_of_domains
 from llava_mole.mole.experts import LoraExperts, lora_experts
+from llava_mole.mole.fused import FusedSettings, fused_ffn
 from llava_mole.mole.one_token import OneToken
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
 from llava_mole.mole.sequences import sequence_ids, sequence_layout
@@ -29,10 +30,12 @@ from llava_mole.mole.statistics import (
 __all__ = [
     "BALANCE_NORMS",
     "BALANCE_SCOPES",
+    "BY_TOKEN_MAX_TOKENS",
     "DISPATCH_PATHS",
     "GATE_SCALINGS",
     "ROUTINGS",
     "Dispatch",
+    "FusedSettings",
     "GlobalCounts",
     "LoraExperts",
     "OneToken",
@@ -42,6 +45,7 @@ __all__ = [
     "dead_expert_share",
     "domain_loss",
     "experts_of_domains",
+    "fused_ffn",
     "jensen_shannon",
     "load_entropy",
     "lora_experts",

@@ -4,23 +4,23 @@ from functools import cached_property
 
 import torch
 
+from llava_mole.mole.products import (
+    MASKED_MAX_COLUMNS,
+    MASKED_MAX_COLUMNS_ON_CPU,
+    grouped_obstacle,
+    inverse_of,
+    offsets_of,
+    order_of,
+)
 from llava_mole.mole.router import Route
 
 ROUTINGS = ("top1", "dense")
-DISPATCH_PATHS = ("auto", "loop", "masked", "grouped")
-
-# Above this many columns K*r the K-fold LoRA FLOPs of the masked path cost more than the gathers of
-# the grouped one; a CPU, where FLOPs are dear and gathers cheap, gets there sooner.
-MASKED_MAX_COLUMNS = 160
-MASKED_MAX_COLUMNS_ON_CPU = 64
+DISPATCH_PATHS = ("auto", "fused", "loop", "masked", "grouped")
 
 # Up to this many tokens, an inference on the CPU takes them one by one. In half precision the fixed
 # cost of a product there is that of reading many tokens' experts.
 BY_TOKEN_MAX_TOKENS = 16
 _BY_TOKEN_DTYPES = (torch.float32, torch.float64)
-
-_GROUPED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_GROUPED_ALIGNMENT_BYTES = 16
 
 
 def _permute(x: torch.Tensor, order: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
@@ -56,10 +56,11 @@ class Dispatch:
         route: What the router said.
         routing: ``"top1"`` (LLaVA-MoLE, Eq. 3-5) or ``"dense"`` (softmax-weighted sum of all
             experts, the paper's Table 5).
-        path: ``"auto"``, ``"loop"`` (the reference; for one expert it is PEFT's LoRA operation by
-            operation), ``"masked"`` (all experts' columns in two matrix products, the others'
-            columns zeroed) or ``"grouped"`` (tokens sorted by expert once per FFN, then grouped
-            matrix products). Dense routing has no sort: there ``"grouped"`` means ``"masked"``.
+        path: ``"auto"`` or, here the same, ``"fused"``; ``"loop"`` (the reference; for one expert
+            it is PEFT's LoRA operation by operation), ``"masked"`` (all experts' columns in two
+            matrix products, the others' columns zeroed) or ``"grouped"`` (tokens sorted by expert
+            once per FFN, then grouped matrix products). Dense routing has no sort: there
+            ``"grouped"`` means ``"masked"``.
     """
 
     def __init__(self, route: Route, routing: str = "top1", path: str = "auto"):
@@ -95,7 +96,7 @@ class Dispatch:
             return "loop"
         if self.dense or self.path == "masked":
             return "masked"
-        obstacle = _grouped_obstacle(r, d_in, d_out, dtype)
+        obstacle = grouped_obstacle(r, d_in, d_out, dtype)
         if self.path == "grouped":
             if obstacle:
                 raise ValueError(f"dispatch='grouped' needs {obstacle}; use dispatch='auto'.")
@@ -130,20 +131,17 @@ class Dispatch:
     @cached_property
     def order(self) -> torch.Tensor:
         """``(T,)`` int64, tokens sorted by expert, in their own order within one."""
-        return self.choice.argsort(stable=True)
+        return order_of(self.choice)
 
     @cached_property
     def inverse(self) -> torch.Tensor:
         """``(T,)`` int64, undoes ``order``."""
-        positions = torch.arange(self.order.numel(), device=self.order.device)
-        return torch.empty_like(self.order).scatter_(0, self.order, positions)
+        return inverse_of(self.order)
 
     @cached_property
     def offsets(self) -> torch.Tensor:
         """``(K,)`` int32 on the tokens' device: where each expert's sorted tokens end."""
-        tokens = torch.zeros(self.num_experts, dtype=torch.int64, device=self.choice.device)
-        tokens.scatter_add_(0, self.choice, torch.ones_like(self.choice))
-        return tokens.cumsum(0).to(torch.int32)
+        return offsets_of(self.choice, self.num_experts)
 
     def sort(self, x: torch.Tensor) -> torch.Tensor:
         """Sorts ``x (T, d)`` by expert; an input that several linears share is sorted once."""
@@ -154,16 +152,3 @@ class Dispatch:
     def unsort(self, y: torch.Tensor) -> torch.Tensor:
         """Brings ``y (T, d)`` back to the tokens' own order."""
         return _permute(y, self.inverse, self.order)
-
-
-def _grouped_obstacle(r: int, d_in: int, d_out: int, dtype: torch.dtype) -> str | None:
-    """Names what keeps ``torch.nn.functional.grouped_mm`` from a linear of these sizes."""
-    if dtype not in _GROUPED_DTYPES:
-        return f"float32, bfloat16 or float16 experts, not {dtype}"
-    multiple = _GROUPED_ALIGNMENT_BYTES // dtype.itemsize
-    if any(size % multiple for size in (r, d_in, d_out)):
-        return (
-            f"r and the linear's features to be multiples of {multiple} in {dtype}, "
-            f"not r={r}, in={d_in}, out={d_out}"
-        )
-    return None

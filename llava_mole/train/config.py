@@ -38,7 +38,7 @@ class AdapterConfig:
             ``global_batch``.
         balance_coef: weight of the balance loss (the paper: 1e-2).
         router_bias: whether the router has a bias.
-        dispatch: how tokens reach experts: ``auto``, ``loop``, ``masked`` or ``grouped``.
+        dispatch: how experts are computed: ``auto``, ``fused``, ``loop``, ``masked``, ``grouped``.
     """
 
     type: Literal["mole", "lora", "none"] = "mole"
@@ -56,7 +56,7 @@ class AdapterConfig:
     balance_scope: Literal["sequence", "micro_batch", "global_batch"] = "sequence"
     balance_coef: float = 1e-2
     router_bias: bool = False
-    dispatch: Literal["auto", "loop", "masked", "grouped"] = "auto"
+    dispatch: Literal["auto", "fused", "loop", "masked", "grouped"] = "auto"
 
 
 @dataclass

@@ -57,7 +57,8 @@ class MoleConfig(LoraConfig):
             ``"global_batch"`` (all ranks, and with ``balance_loss_of`` all micro-steps).
         balance_coef: Factor on the balance loss (1e-2 in Sec. 3.4).
         router_bias: Adds a bias to the router's logits; the paper has none.
-        dispatch: How experts are computed: ``"auto"``, ``"loop"``, ``"masked"`` or ``"grouped"``.
+        dispatch: How experts are computed: ``"auto"``, ``"fused"`` (the FFN as a whole),
+            ``"loop"``, ``"masked"`` or ``"grouped"``.
 
     Raises:
         ValueError: If a value is out of range, or an option of LoRA is set that experts lack.
@@ -78,7 +79,7 @@ class MoleConfig(LoraConfig):
     )
     balance_coef: float = field(default=1e-2, metadata={"help": "Factor on the balance loss."})
     router_bias: bool = field(default=False, metadata={"help": "Give the router a bias."})
-    dispatch: Literal["auto", "loop", "masked", "grouped"] = field(
+    dispatch: Literal["auto", "fused", "loop", "masked", "grouped"] = field(
         default="auto", metadata={"help": "How the experts are computed."}
     )
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from llava_mole.mole import Dispatch, LoraExperts, OneToken, Router, route
 from llava_mole.tuner.config import MoleConfig
+from llava_mole.tuner.fused import few_tokens, input_obstacle, layer_obstacle, run_fused
 from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import linear_features
 
@@ -23,9 +24,10 @@ class MoleLayer(nn.Module, BaseTunerLayer):
     """One FFN with a router and, for each linear, K LoRA experts (LLaVA-MoLE, Sec. 3.3).
 
     The FFN's own module is ``base_layer``, as it was: the expert k of a token is chosen once, from
-    the FFN's input, and forward hooks on the linears add ``g * (alpha/r) * B_k A_k x_l`` to each
-    (Eq. 4 read per linear). So activation, gating and the linears' class (bitsandbytes'
-    ``Linear4bit`` too) do not matter here.
+    the FFN's input, and every linear gets ``g * (alpha/r) * B_k A_k x_l`` added (Eq. 4 read per
+    linear). A plain SwiGLU FFN is computed as a whole (`tuner/fused.py`). In all others forward
+    hooks on the linears add the experts, so that activation, gating and the linears' class
+    (bitsandbytes' ``Linear4bit`` too) do not matter.
 
     Where the FFN has no module (OPT's ``fc1`` and ``fc2``) its first linear is ``base_layer`` and
     the others are reached by their hooks alone.
@@ -113,22 +115,52 @@ class MoleLayer(nn.Module, BaseTunerLayer):
 
     def forward(self, x: torch.Tensor, *args, **kwargs):
         """Routes the FFN's input ``x (..., D)`` once, then runs the FFN with its experts."""
-        self._dispatches = {}
-        if not self.disable_adapters:
-            for name in self.active_adapters:
-                if name in self.mole_router:
-                    config, router = self.state.configs[name], self.mole_router[name]
-                    dispatch = None if self.training else OneToken.of(x, router, config)
-                    if dispatch is None:
-                        chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
-                        dispatch = Dispatch(chosen, config.routing, config.dispatch)
-                    self.state.record(self.index, name, dispatch.route)
-                    self._dispatches[name] = dispatch
+        adapters = [] if self.disable_adapters else self.active_adapters
+        adapters = [name for name in adapters if name in self.mole_router]
+        if len(adapters) == 1 and not (args or kwargs) and self._is_fused(x, adapters[0]):
+            return self._forward_fused(x, adapters[0])
+        self._dispatches = {name: self._route(x, name) for name in adapters}
         try:
             return self.base_layer(x, *args, **kwargs)
         finally:
             if not self._has_siblings:
                 self._dispatches = {}
+
+    def _route(self, x: torch.Tensor, adapter: str) -> Dispatch | OneToken:
+        config, router = self.state.configs[adapter], self.mole_router[adapter]
+        dispatch = None if self.training else OneToken.of(x, router, config)
+        if dispatch is None:
+            chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
+            dispatch = Dispatch(chosen, config.routing, config.dispatch)
+        self.state.record(self.index, adapter, dispatch.route)
+        return dispatch
+
+    def _is_fused(self, x: torch.Tensor, adapter: str) -> bool:
+        """Whether ``x`` takes the fused path.
+
+        Raises:
+            ValueError: If it was asked for and something is in its way.
+        """
+        config = self.state.configs[adapter]
+        if config.dispatch not in ("auto", "fused") or few_tokens(x):
+            return False
+        if config.dispatch == "auto" and config.num_experts == 1:
+            return False  # PEFT's LoRA, operation by operation
+        first = self._linears[next(iter(self._linears))]
+        obstacle = layer_obstacle(self.base_layer, self._linears)
+        obstacle = obstacle or input_obstacle(x, first.weight, self._experts(adapter)[0])
+        if obstacle and config.dispatch == "fused":
+            raise ValueError(f"dispatch='fused' needs {obstacle}; use dispatch='auto'.")
+        return obstacle is None
+
+    def _experts(self, adapter: str) -> list[LoraExperts]:
+        return [getattr(self, attribute)[adapter] for attribute in self.attributes.values()]
+
+    def _forward_fused(self, x: torch.Tensor, adapter: str) -> torch.Tensor:
+        config, router = self.state.configs[adapter], self.mole_router[adapter]
+        y, chosen = run_fused(x, router, self._linears, self._experts(adapter), config)
+        self.state.record(self.index, adapter, chosen)
+        return y
 
     def add_experts(
         self, name: str, linear: nn.Module, args: tuple, output: torch.Tensor

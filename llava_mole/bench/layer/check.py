@@ -1,0 +1,165 @@
+"""Whether arms compute what they should: what differs is not timed."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from llava_mole.bench.layer.arm import Arm
+from llava_mole.bench.layer.arms import (
+    DENSE,
+    DENSE_RANK,
+    KINDS,
+    MASK_LOOP,
+    MOLE,
+    PEFT,
+    SPARSE,
+    named,
+)
+from llava_mole.bench.layer.oracle import Answer, answer
+from llava_mole.bench.layer.product import Frozen, Lora
+from llava_mole.bench.layer.weights import Weights
+
+# In float64: largest difference over the largest value. The product sums the router's probabilities
+# in float32 on their way to the balance loss, so that its gradient has that rounding.
+EXACT, BALANCE = 1e-12, 1e-6
+# In the dtype that is timed: norm of the difference over the norm.
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 3e-2}
+_TOKENS = 24
+
+
+def check_exactly(weights: Weights, experts: Sequence[int]) -> None:
+    """Compares every arm, in float64, with the oracle: output, gradients of x, A, B and router.
+    Those of the balance loss are compared by themselves: beside the output's they are tiny.
+
+    Sparse mixtures with three routings: as drawn, one expert without tokens, all tokens to one.
+
+    Args:
+        weights: float64, with as many experts as the largest of ``experts``.
+        experts: numbers of experts.
+
+    Raises:
+        RuntimeError: an arm differs.
+    """
+    x = weights.tokens(_TOKENS)
+    dy = normal_like(x)
+    one = answer(weights.first(1), x, dy)
+    _compare(PEFT, Lora(weights), x, dy, one)
+    for K in (1, *(k for k in experts if k > 1)):
+        drawn = weights.first(K)
+        routings = {"": drawn}
+        if K > 1:
+            routings |= {
+                ", an expert without tokens": drawn.steered(K - 1, towards=False),
+                ", all tokens to one expert": drawn.steered(K - 1, towards=True),
+            }
+        for routing, steered in routings.items():
+            expected = answer(steered, x, dy)
+            used = set(expected.choice)
+            assert routing == "" or used <= (set(range(K - 1)) if "without" in routing else {K - 1})
+            for kind in SPARSE:
+                _compare(named(kind, K) + routing, KINDS[kind](steered), x, dy, expected)
+        expected = answer(drawn, x, dy, dense=True)
+        for kind in (DENSE, DENSE_RANK):
+            _compare(named(kind, K), KINDS[kind](drawn), x, dy, expected)
+
+
+def _compare(name: str, arm: Arm, x, dy, expected: Answer) -> None:
+    x = x.detach().requires_grad_()
+    y, _ = arm(x)
+    y.backward(dy)
+    _equal(name, "output", y.detach(), expected.y, EXACT)
+    for what, value in {"x": x.grad, **arm.gradients()}.items():
+        _equal(name, f"gradient of {what}", value, expected.gradients[what], EXACT)
+    x.grad = None
+    arm.forget_gradients()
+    _, balance = arm(x)
+    if expected.balance_gradients and balance is not None:
+        balance.backward()
+        for what, wanted in expected.balance_gradients.items():
+            found = x.grad if what == "x" else arm.gradients()[what]
+            _equal(name, f"balance loss's gradient of {what}", found, wanted, BALANCE)
+
+
+def _equal(name: str, what: str, found, wanted, bound: float) -> None:
+    difference = (found - wanted).abs().max().item()
+    scale = wanted.abs().max().item()
+    if not difference <= bound * scale:
+        difference = difference / scale if scale else math.inf
+        raise _refusal(name, what, difference, "the oracle's")
+
+
+def check_together(arms: Mapping[str, Arm], experts: Sequence[int], x, dy) -> None:
+    """Compares the arms that will be timed among each other, on what they are timed with.
+
+    Args:
+        arms: of `llava_mole.bench.layer.arms.makers`.
+        experts: numbers of experts.
+        x: ``(1, T, D)``, takes a gradient.
+        dy: ``(1, T, D)``.
+
+    Raises:
+        RuntimeError: two arms differ by more than rounding.
+    """
+    pairs = [(PEFT, [named(MOLE, 1)])]
+    for K in experts:
+        pairs.append((named(MASK_LOOP, K), [named(kind, K) for kind in SPARSE]))
+        pairs.append((named(DENSE, K), [named(DENSE_RANK, K)]))
+    for reference, others in pairs:
+        wanted = _everything(arms[reference], x, dy)
+        for name in others:
+            found = _everything(arms[name], x, dy)
+            for what in wanted.keys() & found.keys():
+                _close(name, what, found[what], wanted[what], x.dtype, f"{reference}'s")
+
+
+def _everything(arm: Arm, x: torch.Tensor, dy: torch.Tensor) -> dict[str, torch.Tensor]:
+    x.grad = None
+    arm.forget_gradients()
+    y = arm.train_step(x, dy)
+    gradients = {"x": x.grad, **arm.gradients()}
+    return {"output": y.detach(), **{f"gradient of {k}": v for k, v in gradients.items()}}
+
+
+def check_decode(name: str, arm: Frozen, layers: Sequence[Weights], tokens: torch.Tensor) -> None:
+    """Compares an arm's outputs for one token at a time with the oracle.
+
+    Args:
+        name: the arm's.
+        arm: without gradients, in eval mode.
+        layers: weights of each of its FFNs.
+        tokens: ``(1, T, D)``.
+
+    Raises:
+        RuntimeError: it differs by more than rounding.
+    """
+    with torch.no_grad():
+        steps = [arm.outputs(token[None, None]) for token in tokens[0]]
+    for index, weights in enumerate(layers):
+        found = torch.cat([outputs[index] for outputs in steps], dim=1)
+        expected = answer(weights, tokens, torch.zeros_like(tokens)).y
+        _close(f"{name}, FFN {index}", "output", found, expected, found.dtype, "the oracle's")
+
+
+def _close(
+    name: str,
+    what: str,
+    found: torch.Tensor,
+    wanted: torch.Tensor,
+    dtype: torch.dtype,
+    whose: str,
+) -> None:
+    wanted = wanted.double()
+    difference = (found.double().view_as(wanted) - wanted).norm() / wanted.norm()
+    if not difference <= ROUNDING[dtype]:
+        raise _refusal(name, what, difference.item(), whose)
+
+
+def _refusal(name: str, what: str, difference: float, whose: str) -> RuntimeError:
+    return RuntimeError(f"{name}: {what} differs from {whose} by {difference:.2g}; not timed")
+
+
+def normal_like(x: torch.Tensor, seed: int = 2) -> torch.Tensor:
+    """A gradient for an output like ``x``."""
+    generator = torch.Generator(x.device).manual_seed(seed)
+    return torch.empty_like(x).normal_(generator=generator)

@@ -46,6 +46,23 @@ class OpenData:
         """Data set names by ``dataset_ids`` value, the held-out ones last."""
         return [records.name for records in (*self.sets, *self.eval_sets)]
 
+    def sizes(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and images of samples in an order, e.g. that of ``mixture.epoch(0)``.
+
+        Args:
+            order: (n, 2), columns (data set, row).
+
+        Returns:
+            Two arrays (n,) int64; audited with an encoder, or tokens are not known.
+        """
+        tokens, images = (np.empty(len(order), dtype=np.int64) for _ in range(2))
+        for index in range(len(self.sets)):
+            here = order[:, 0] == index
+            rows = order[here, 1]
+            tokens[here] = self.lengths[index][rows]
+            images[here] = self.num_images[index][rows]
+        return tokens, images
+
     def samples(
         self, encoder: Encoder, pixels: Pixels, features: FeatureCache | None = None
     ) -> MixtureDataset:

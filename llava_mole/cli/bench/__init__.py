@@ -14,7 +14,7 @@ import importlib
 HELP = "measure speed and memory against their targets"
 # Each a module of this package with HELP, add_arguments(parser) and run(arguments), which measures
 # and prints, and returns 1 if a target was missed.
-COMMANDS = ("data", "decode", "layer")
+COMMANDS = ("data", "decode", "layer", "step")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

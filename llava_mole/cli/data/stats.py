@@ -104,24 +104,14 @@ def _batching(ranks: int, config: Any, data: Any) -> dict[str, Any]:
     """How well W ranks would be used by the first global batches, printed and as values."""
     import dataclasses
 
-    import numpy as np
-
     from llava_mole.data.layout import efficiency
     from llava_mole.train.batches import layout_of
 
     layout = layout_of(config, ranks)
-    batch = config.train.global_batch_size or (
-        ranks * layout.batch_size * config.train.accumulation(ranks)
-    )
+    batch = config.train.samples_per_step(ranks, config.data.packing)
     order = data.mixture.epoch(0)[: _BATCHES * batch]
     order = order[: max(len(order) // batch, 1) * batch]
-    lengths, num_images = (np.empty(len(order), dtype=np.int64) for _ in range(2))
-    for index in range(len(data.sets)):
-        here = order[:, 0] == index
-        rows = order[here, 1]
-        lengths[here] = data.lengths[index][rows]
-        num_images[here] = data.num_images[index][rows]
-    result = efficiency(layout, batch, lengths, num_images)
+    result = efficiency(layout, batch, *data.sizes(order))
     print(
         f"\nbatching on {ranks} rank(s), {layout.describe()}, "
         f"the first {len(order) // batch:,} global batches of {batch}:\n"

@@ -1,0 +1,238 @@
+"""Which models and inputs take the fused path, and that it changes nothing but speed."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from llava_mole.tuner import MoleLayer, routing_of
+from llava_mole.tuner import layer as layer_module
+from tests.tuner import models
+
+SWIGLU = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """The inputs' shapes of all FFNs that took the fused path."""
+    calls = []
+
+    def counted(x, *args):
+        calls.append(tuple(x.shape))
+        return run(x, *args)
+
+    run = layer_module.run_fused
+    monkeypatch.setattr(layer_module, "run_fused", counted)
+    return calls
+
+
+def step(model, ids=None):
+    """Loss, embeddings' and weights' gradients, and counts of one training step."""
+    ids = models.batch() if ids is None else ids
+    model.train().zero_grad()
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+    loss = model(inputs_embeds=embeddings, labels=ids, use_cache=False).loss
+    loss.backward()
+    weights = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return {
+        "loss": loss.detach(),
+        "x": embeddings.grad,
+        "counts": routing_of(model).counts,
+    } | weights
+
+
+def assert_same(actual, expected, tolerance=1e-5):
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = max(float(value.abs().max()), 1e-3)
+        assert_close(
+            actual[name] / scale,
+            value / scale,
+            rtol=0,
+            atol=tolerance,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
+
+
+OPTIONS = [
+    {"gate_scaling": "none"},
+    {"gate_scaling": "prob"},
+    {"gate_scaling": "straight_through", "router_bias": True},
+    {"routing": "dense"},
+    {"num_experts": 2, "rank_pattern": {r"layers\.1\.mlp": 8}},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_training_step_equals_the_reference_paths(options, fused_calls):
+    fused = step(models.mole(models.decoder(), dispatch="auto", **options))
+    assert fused_calls == [(2, 9, models.WIDTH)] * 2
+    assert_same(fused, step(models.mole(models.decoder(), dispatch="loop", **options)))
+    assert len(fused_calls) == 2
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_families_of_llamas_ffn_take_it_and_others_say_why(family, fused_calls):
+    step(models.mole(models.decoder(family)))
+    assert len(fused_calls) == (2 if family in SWIGLU else 0)
+    demanding = models.mole(models.decoder(family), dispatch="fused")
+    if family in SWIGLU:
+        step(demanding)
+    else:
+        with pytest.raises(ValueError, match="an FFN that computes what Llama's does"):
+            step(demanding)
+
+
+def test_one_expert_is_pefts_lora_unless_asked_for(fused_calls):
+    step(models.mole(models.decoder(), num_experts=1))
+    assert not fused_calls
+    step(models.mole(models.decoder(), num_experts=1, dispatch="fused"))
+    assert len(fused_calls) == 2
+
+
+def test_activation_checkpointing_changes_nothing(fused_calls):
+    expected = step(models.mole(models.decoder(), gate_scaling="prob"))
+    model = models.mole(models.decoder(), gate_scaling="prob")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    assert_same(step(model), expected, tolerance=0)
+    assert len(fused_calls) == 2 + 4
+
+
+def test_checkpointing_draws_the_same_dropout_again():
+    options = {"lora_dropout": 0.3, "gate_scaling": "prob"}
+    model = models.mole(models.decoder(), **options)
+    torch.manual_seed(5)
+    expected = step(model)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    torch.manual_seed(5)
+    assert_same(step(model), expected, tolerance=0)
+
+
+def test_dropout_is_off_outside_training():
+    model = models.mole(models.decoder(), lora_dropout=0.5).eval()
+    ids = models.batch(3, 11)
+    with torch.no_grad():
+        outputs = [model(input_ids=ids).logits for _ in range(2)]
+        reference = models.mole(models.decoder(), dispatch="loop").eval()(input_ids=ids).logits
+    assert torch.equal(*outputs)
+    assert_close(outputs[0], reference, rtol=1e-4, atol=1e-5)
+
+
+def test_decode_steps_keep_their_own_way(fused_calls):
+    model = models.mole(models.decoder()).eval()
+    with torch.no_grad():
+        model(input_ids=models.batch(1, 9))
+        assert not fused_calls
+        model(input_ids=models.batch(2, 9))
+        assert len(fused_calls) == 2
+    model(input_ids=models.batch(1, 9))  # every expert needs a gradient
+    assert len(fused_calls) == 4
+
+
+def test_autocast_with_float32_experts_on_a_bfloat16_base(fused_calls):
+    def model(dispatch):
+        adapted = models.mole(models.decoder().bfloat16(), dispatch=dispatch, gate_scaling="prob")
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+            assert parameter.dtype == torch.float32 or "mole_" not in name
+        return adapted
+
+    with torch.autocast("cpu", torch.bfloat16):
+        fused, reference = step(model("auto")), step(model("loop"))
+    assert len(fused_calls) == 2
+    assert fused["loss"] == pytest.approx(float(reference["loss"]), rel=0.02)
+    for name, gradient in reference.items():
+        if ".mole_" in name:
+            assert fused[name].dtype == torch.float32
+            distance = (fused[name] - gradient).norm() / gradient.norm()
+            assert distance < 0.1, name
+
+
+def first_layer(model):
+    return next(module for module in model.modules() if isinstance(module, MoleLayer))
+
+
+def _hook(layer):
+    layer.base_layer.up_proj.register_forward_hook(lambda module, args, output: output)
+
+
+def _train_base(layer):
+    layer.base_layer.up_proj.weight.requires_grad_()
+
+
+def _partition(layer):
+    layer.base_layer.gate_proj.weight.ds_id = 0
+
+
+def _replace_forward(layer):
+    linear = layer.base_layer.gate_proj
+    linear.forward = linear.forward
+
+
+class _Subclass(nn.Linear):
+    pass
+
+
+def _replace_class(layer):
+    layer.base_layer.down_proj.__class__ = _Subclass
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_hook, "without other hooks"),
+        (_train_base, "a frozen base, and up_proj is trained"),
+        (_partition, "ZeRO-3"),
+        (_replace_forward, "a forward that nothing has replaced"),
+        (_replace_class, "an unquantised torch.nn.Linear as down_proj, not _Subclass"),
+    ],
+)
+def test_what_hangs_on_a_linears_own_call_is_left_to_it(change, words, fused_calls):
+    model = models.mole(models.decoder())
+    expected = step(models.mole(models.decoder(), dispatch="loop"))
+    change(first_layer(model))
+    actual = step(model)
+    assert len(fused_calls) == 1  # the other layer
+    assert_same({name: actual[name] for name in expected}, expected)
+    demanding = models.mole(models.decoder(), dispatch="fused")
+    change(first_layer(demanding))
+    with pytest.raises(ValueError, match=words):
+        step(demanding)
+
+
+def test_differing_dtypes_are_left_to_pefts_casts(fused_calls):
+    model = models.mole(models.decoder().bfloat16())  # PEFT makes float32 experts here
+    step(model)
+    assert not fused_calls
+    demanding = models.mole(models.decoder().bfloat16(), dispatch="fused")
+    with pytest.raises(ValueError, match="one dtype, and the input has"):
+        step(demanding)
+
+
+def test_several_adapters_add_their_outputs(fused_calls):
+    model = models.mole(models.decoder())
+    model.add_adapter("second", model.peft_config["default"])
+    models.randomize(model)
+    model.base_model.set_adapter(["default", "second"])
+    model(input_ids=models.batch())
+    assert not fused_calls
+    model.base_model.set_adapter(["second"])
+    model(input_ids=models.batch())
+    assert len(fused_calls) == 2
+
+
+def test_a_compiled_model_takes_the_general_path(fused_calls):
+    model = models.mole(models.decoder(), dispatch="auto")
+    expected = step(model)
+    fused_calls.clear()
+    layer = first_layer(model)
+    x = torch.randn(2, 9, models.WIDTH)
+    with torch.no_grad():
+        eager = layer(x)
+    assert len(fused_calls) == 1
+    compiled = torch.compile(layer, backend="eager")
+    with torch.no_grad():
+        assert_close(compiled(x), eager, rtol=1e-4, atol=1e-5)
+    assert len(fused_calls) == 1
+    assert_same(step(model), expected, tolerance=0)

@@ -113,9 +113,9 @@ def _projector(model: nn.Module) -> int:
 def _tower(model: nn.Module, layer: int) -> int:
     """Operations of one image, by running the tower's shapes."""
     tower = find_module(model, "vision_tower")
-    side = tower.config.image_size
-    weight = next(tower.parameters())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        pixels = torch.zeros(1, 3, side, side, dtype=weight.dtype, device=weight.device)
-        tower(pixels, output_hidden_states=layer)
+    # On meta attention is counted as what it is; torch has no count of the CPU's fused one.
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes = type(tower)(tower.config).eval()
+        side = tower.config.image_size
+        shapes(torch.empty(1, 3, side, side), output_hidden_states=layer)
     return counter.get_total_flops()

@@ -16,6 +16,7 @@ from llava_mole.mole.dispatch import BY_TOKEN_MAX_TOKENS, DISPATCH_PATHS, ROUTIN
 from llava_mole.mole.domains import domain_loss, experts_of_domains
 from llava_mole.mole.experts import LoraExperts, lora_experts
 from llava_mole.mole.fused import FusedSettings, fused_ffn
+from llava_mole.mole.lora import lora_linear
 from llava_mole.mole.one_token import OneToken
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
 from llava_mole.mole.sequences import sequence_ids, sequence_layout
@@ -49,6 +50,7 @@ __all__ = [
     "jensen_shannon",
     "load_entropy",
     "lora_experts",
+    "lora_linear",
     "route",
     "sequence_ids",
     "sequence_layout",

@@ -16,6 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from llava_mole.mole.dropout import draw_seeds, drop
 from llava_mole.mole.products import Grouped, Masked, Products, Sliced, products_for
 from llava_mole.mole.router import Route
 
@@ -65,11 +66,7 @@ def fused_ffn(
     Raises:
         ValueError: If ``settings.form`` is unknown or cannot compute these sizes or dtypes.
     """
-    seeds = ()
-    if settings.dropout:
-        # From torch's own generator, so that seeding and activation checkpointing hold; from the
-        # CPU's, so that no device has to be waited for.
-        seeds = tuple(torch.randint(2**62, (3,), device="cpu").tolist())
+    seeds = draw_seeds(3) if settings.dropout else ()
     y, logits, choice = _FusedFfn.apply(settings, seeds, x, *router, *base, *experts)
     return y, Route(choice, F.softmax(logits, dim=-1), None)
 
@@ -248,7 +245,7 @@ class _Downs:
         if not self.dropout:
             return self.products.down(x, self._joined(stacks)).mul_(self.scaling)
         parts = [
-            self.products.down(self._drop(x, seed), A)
+            self.products.down(drop(x, self.dropout, seed), A)
             for A, seed in zip(stacks, self.seeds, strict=True)
         ]
         return torch.cat(parts, dim=1).mul_(self._scaling)
@@ -264,10 +261,10 @@ class _Downs:
         gradients = []
         parts = dz.chunk(len(stacks), dim=1)
         for part, A, seed in zip(parts, stacks, self.seeds, strict=True):
-            gradients.append(self.products.outer(part, self._drop(x, seed), r))
+            gradients.append(self.products.outer(part, drop(x, self.dropout, seed), r))
             if dx is not None:
                 back = self.products.up_(torch.zeros_like(dx), part, A.mT)
-                dx.add_(self._drop(back, seed))
+                dx.add_(drop(back, self.dropout, seed))
         return gradients
 
     @property
@@ -276,9 +273,3 @@ class _Downs:
 
     def _joined(self, stacks):
         return stacks[0] if len(stacks) == 1 else torch.cat(stacks, self.products.stack_dim)
-
-    def _drop(self, x: torch.Tensor, seed: int) -> torch.Tensor:
-        """``x`` with some values zeroed, the same ones for the same seed; not scaled up."""
-        # Drawn again for the backward pass: masks would take a byte for every input of a linear.
-        generator = torch.Generator(x.device).manual_seed(seed)
-        return torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator).mul_(x)

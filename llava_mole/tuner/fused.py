@@ -50,38 +50,56 @@ def layer_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | No
     ):
         return f"an FFN that computes what Llama's does, which {type(ffn).__name__} does not"
     for name, linear in linears.items():
-        if type(linear) is not nn.Linear or type(linear.weight) is not nn.Parameter:
-            return f"an unquantised torch.nn.Linear as {name}, not {type(linear).__name__}"
-        if hasattr(linear.weight, "ds_id"):
-            return "whole weights on every rank, which ZeRO-3 does not keep"
-        if linear.weight.requires_grad:
-            return f"a frozen base, and {name} is trained"
-    modules = (ffn, *linears.values())
-    if any("forward" in module.__dict__ for module in modules):
+        if obstacle := linear_obstacle(name, linear, own_hooks=1):
+            return obstacle
+    return _call_obstacle(ffn, own_hooks=0)
+
+
+def linear_obstacle(
+    name: str, linear: nn.Module, own_hooks: int = 0, trained: bool = False
+) -> str | None:
+    """What keeps a linear's weights from being used without calling it; None if nothing does.
+
+    Args:
+        name: What to call it.
+        linear: A linear.
+        own_hooks: How many hooks on it are the tuner's own.
+        trained: Whether it may be trained.
+    """
+    if type(linear) is not nn.Linear or type(linear.weight) is not nn.Parameter:
+        return f"an unquantised torch.nn.Linear as {name}, not {type(linear).__name__}"
+    if hasattr(linear.weight, "ds_id"):
+        return "whole weights on every rank, which ZeRO-3 does not keep"
+    if not trained and any(p.requires_grad for p in linear._parameters.values() if p is not None):
+        return f"a frozen base, and {name} is trained"
+    return _call_obstacle(linear, own_hooks)
+
+
+def _call_obstacle(module: nn.Module, own_hooks: int) -> str | None:
+    if "forward" in module.__dict__:
         return "a forward that nothing has replaced (accelerate's offloading does)"
-    hooks = sum(len(getattr(module, kind)) for module in modules for kind in _HOOKS)
-    if hooks != len(linears):  # those that add the experts on the general path
+    if sum(len(getattr(module, kind)) for kind in _HOOKS) != own_hooks:
         return "an FFN and linears without other hooks"
     return None
 
 
-def input_obstacle(x: torch.Tensor, weight: torch.Tensor, experts: LoraExperts) -> str | None:
-    """What keeps this input from the fused path: dtypes that nothing would reconcile, or tracing.
+def input_obstacle(x: torch.Tensor, weight: torch.Tensor, A: torch.Tensor) -> str | None:
+    """What keeps this input from a fused path: dtypes that nothing would reconcile, or tracing.
 
     Args:
         x: The FFN's input.
-        weight: One of its weights.
-        experts: One of its linears' experts.
+        weight: One of the base's weights.
+        A: One of the adapter's.
     """
     if torch.compiler.is_compiling():
         return "eager execution; torch.compile fuses the general path by itself"
     device = x.device.type
     autocast = torch.is_autocast_enabled(device)
-    inner = torch.get_autocast_dtype(device) if autocast else experts.A.dtype
+    inner = torch.get_autocast_dtype(device) if autocast else A.dtype
     if not x.dtype == weight.dtype == inner:
         return (
-            f"one dtype, and the input has {x.dtype}, the base {weight.dtype} and the experts "
-            f"{experts.A.dtype}{f' under autocast to {inner}' if autocast else ''}"
+            f"one dtype, and the input has {x.dtype}, the base {weight.dtype} and the adapter "
+            f"{A.dtype}{f' under autocast to {inner}' if autocast else ''}"
         )
     return None
 

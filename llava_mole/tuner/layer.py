@@ -148,7 +148,7 @@ class MoleLayer(nn.Module, BaseTunerLayer):
             return False  # PEFT's LoRA, operation by operation
         first = self._linears[next(iter(self._linears))]
         obstacle = layer_obstacle(self.base_layer, self._linears)
-        obstacle = obstacle or input_obstacle(x, first.weight, self._experts(adapter)[0])
+        obstacle = obstacle or input_obstacle(x, first.weight, self._experts(adapter)[0].A)
         if obstacle and config.dispatch == "fused":
             raise ValueError(f"dispatch='fused' needs {obstacle}; use dispatch='auto'.")
         return obstacle is None

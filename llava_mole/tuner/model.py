@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import torch
-from peft.tuners.lora import LoraModel
+from peft.tuners.lora import Linear, LoraModel
 from peft.tuners.tuners_utils import (
     BaseTunerLayer,
     _filter_state_dict_by_key_prefixes,
@@ -14,6 +14,7 @@ from torch import nn
 
 from llava_mole.tuner.config import MoleConfig
 from llava_mole.tuner.layer import CANNOT_MERGE, MoleLayer
+from llava_mole.tuner.lora import LoraLinear
 from llava_mole.tuner.state import LossHook, RoutingState, StackHook
 from llava_mole.tuner.targets import find_layout
 
@@ -89,6 +90,19 @@ class MoleModel(LoraModel):
         layer.set_adapter(self.active_adapters)
         layer.update_layer(adapter_name, config, r, lora_alpha)
         self._replace_module(parent, target_name, layer, target)
+
+    @staticmethod
+    def _create_new_module(
+        lora_config: MoleConfig, adapter_name: str, target: nn.Module, **kwargs
+    ) -> nn.Module:
+        module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
+        operation_by_operation = lora_config.dispatch == "loop" or (
+            lora_config.dispatch == "auto" and lora_config.num_experts == 1
+        )
+        if type(module) is Linear and not operation_by_operation:
+            # PEFT's choice of class by the base layer's is long; this one only computes faster.
+            module.__class__ = LoraLinear
+        return module
 
     def _refuse_inner_linear(self, key: str) -> None:
         for ffn, linears in self._layout.ffns.items():

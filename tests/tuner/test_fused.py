@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from llava_mole.tuner import MoleLayer, routing_of
 from llava_mole.tuner import layer as layer_module
+from llava_mole.tuner import lora as lora_module
 from tests.tuner import models
 
 SWIGLU = ("llama", "mistral", "qwen2", "qwen3")
@@ -138,15 +139,18 @@ def test_autocast_with_float32_experts_on_a_bfloat16_base(fused_calls):
             assert parameter.dtype == torch.float32 or "mole_" not in name
         return adapted
 
+    exact = step(model("loop").float())
     with torch.autocast("cpu", torch.bfloat16):
         fused, reference = step(model("auto")), step(model("loop"))
     assert len(fused_calls) == 2
-    assert fused["loss"] == pytest.approx(float(reference["loss"]), rel=0.02)
-    for name, gradient in reference.items():
-        if ".mole_" in name:
-            assert fused[name].dtype == torch.float32
-            distance = (fused[name] - gradient).norm() / gradient.norm()
-            assert distance < 0.1, name
+    names = [name for name in exact if "mole_" in name or "lora_" in name]
+    assert {fused[name].dtype for name in names} == {torch.float32}
+
+    def distance(gradients):
+        return sum(float((gradients[name] - exact[name]).norm() ** 2) for name in names) ** 0.5
+
+    # Rounding sends a token near a tie to another expert, in either.
+    assert distance(fused) < 1.5 * distance(reference)
 
 
 def first_layer(model):
@@ -236,3 +240,47 @@ def test_a_compiled_model_takes_the_general_path(fused_calls):
         assert_close(compiled(x), eager, rtol=1e-4, atol=1e-5)
     assert len(fused_calls) == 1
     assert_same(step(model), expected, tolerance=0)
+
+
+def test_attentions_lora_is_one_operation(monkeypatch):
+    calls = []
+    run = lora_module.lora_linear
+    monkeypatch.setattr(lora_module, "lora_linear", lambda *a: calls.append(1) or run(*a))
+    model = models.mole(models.decoder())
+    actual = step(model)
+    assert len(calls) == 2 * 4
+    expected = step(models.mole(models.decoder(), dispatch="loop"))
+    assert len(calls) == 2 * 4  # the reference is PEFT's
+    assert_same(actual, expected)
+
+
+def test_attentions_lora_leaves_what_it_cannot_to_peft(monkeypatch):
+    calls = []
+    run = lora_module.lora_linear
+    monkeypatch.setattr(lora_module, "lora_linear", lambda *a: calls.append(1) or run(*a))
+    model = models.mole(models.decoder())
+    expected = step(model)
+    calls.clear()
+    attention = first_attention(model)
+    attention.q_proj.get_base_layer().register_forward_hook(lambda module, args, output: output)
+    attention.k_proj.lora_A["default"].register_forward_hook(lambda module, args, output: output)
+    assert_same(step(model), expected)
+    assert len(calls) == 2 * 4 - 2
+    calls.clear()
+    with model.disable_adapter():
+        model(input_ids=models.batch())
+    model.add_adapter("second", model.peft_config["default"])
+    model.base_model.set_adapter(["default", "second"])
+    model(input_ids=models.batch())
+    assert not calls
+
+
+def test_attentions_lora_in_inference(monkeypatch):
+    with torch.inference_mode():
+        actual = models.mole(models.decoder())(input_ids=models.batch()).logits
+        expected = models.mole(models.decoder(), dispatch="loop")(input_ids=models.batch()).logits
+    assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def first_attention(model):
+    return model.get_base_model().model.layers[0].self_attn

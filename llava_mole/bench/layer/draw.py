@@ -58,7 +58,9 @@ def _panel(axis: Any, title: str, group: dict[str, Figure]) -> None:
             axis.plot([low, end], [row, row], color="black", linewidth=1)
         if figure.target is not None:
             axis.plot([figure.target] * 2, [row - 0.45, row + 0.45], color="black", linestyle=":")
-        axis.text(end + max(values) * 0.01, row, f"{figure.value:.3g}", va="center", fontsize=7)
+        label = f"{figure.value:.3g}"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the line at 1
+        axis.text(end + max(values) * 0.01, row, label, va="center", fontsize=7, bbox=box)
     if ratio:
         axis.axvline(1, color=_BAR, linewidth=0.8)
     axis.set_yticks(range(len(group)), list(group))

@@ -34,26 +34,35 @@ MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30)}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``layer``."""
-    parser.add_argument("--only", metavar="PART,PART", help="(default: saved,time,decode)")
+    parser.add_argument(
+        "--only", metavar="PART,PART", help="what is measured (default: saved,time,decode)"
+    )
     parser.add_argument(
         "--shapes",
         metavar="DxF,DxF",
         help="width and FFN width, for times (default: 576x1536,1024x2816; on a GPU 4096x11008)",
     )
     parser.add_argument(
-        "--tokens", type=numbers, help="of a training step (default: 2048; on a GPU 4096)"
+        "--tokens",
+        type=numbers,
+        metavar="T,T",
+        help="of a forward and backward pass, such as 256,2048 (default: 2048; on a GPU 4096)",
     )
-    parser.add_argument("--experts", type=numbers, help="numbers of experts (default: 3,8,16)")
-    parser.add_argument("--rank", type=int, help="(default: 32)")
+    parser.add_argument(
+        "--experts", type=numbers, metavar="K,K", help="numbers of experts (default: 3,8,16)"
+    )
+    parser.add_argument("--rank", type=int, help="of LoRA and of every expert (default: 32)")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="(default: float32; on a GPU bfloat16)"
     )
-    parser.add_argument("--rounds", type=int, help="(default: 11)")
+    parser.add_argument("--rounds", type=int, help="of which medians are taken (default: 11)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument(
         "--saved-shape", metavar="DxF", help="widths for saved bytes (default: 4096x11008)"
     )
-    parser.add_argument("--saved-tokens", type=int, help="tokens for saved bytes (default: 128)")
+    parser.add_argument(
+        "--saved-tokens", type=int, metavar="T", help="tokens for saved bytes (default: 128)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw them to this .png, .svg or .pdf")
 

@@ -101,8 +101,7 @@ class Sliced(_Sorted):
     def _slices(self) -> Iterator[tuple[int, slice]]:
         start = 0
         for k, end in enumerate(self.ends):
-            if end > start:
-                yield k, slice(start, end)
+            yield k, slice(start, end)
             start = end
 
     def down(self, x: torch.Tensor, W: torch.Tensor) -> torch.Tensor:
@@ -120,7 +119,7 @@ class Sliced(_Sorted):
 
     def outer(self, z: torch.Tensor, x: torch.Tensor, r: int) -> torch.Tensor:
         """``z x^T`` summed over each expert's tokens: ``(K, out, d)``, zero without tokens."""
-        total = x.new_zeros(len(self.ends), z.shape[1], x.shape[1])
+        total = x.new_empty(len(self.ends), z.shape[1], x.shape[1])
         for k, tokens in self._slices():
             torch.mm(z[tokens].t(), x[tokens], out=total[k])
         return total

@@ -112,6 +112,13 @@ def detached_weights(monkeypatch):
     monkeypatch.setattr(others.Dense, "probs", lambda self, x: right(self, x).detach())
 
 
+def test_a_mixture_without_balance_loss_is_refused(monkeypatch):
+    right = product.Mole.__call__
+    monkeypatch.setattr(product.Mole, "__call__", lambda self, x: (right(self, x)[0], None))
+    with pytest.raises(RuntimeError, match=r"MoLE K=.: there is no balance loss; not timed"):
+        check.check_exactly(Weights.draw(SHAPE, K, 4, torch.float64), (K,))
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [

@@ -104,12 +104,30 @@ def lost_tokens(monkeypatch):
 
 def no_balance_loss(monkeypatch):
     right = product.balance_loss_of
-    monkeypatch.setattr(product, "balance_loss_of", lambda model: right(model) * 1.001)
+    monkeypatch.setattr(product, "balance_loss_of", lambda model: right(model) * 1.01)
 
 
 def detached_weights(monkeypatch):
     right = others.Dense.probs
     monkeypatch.setattr(others.Dense, "probs", lambda self, x: right(self, x).detach())
+
+
+def test_even_loads_leave_nothing_but_rounding_of_the_balance_loss():
+    # 24 tokens, 8 for each expert: drawn so, the router's gradient is zero.
+    weights = Weights.draw(SHAPE, K, 4, torch.float64)
+    for seed in range(1000):
+        x = weights.tokens(check._TOKENS, seed)
+        choice = (x[0] @ weights.router.T).argmax(-1)
+        if choice.bincount(minlength=K).tolist() == [8, 8, 8]:
+            break
+    expected = answer(weights, x, check.normal_like(x))
+    tiny, all_of_it = (
+        gradients["router"].abs().max()
+        for gradients in (expected.balance_gradients, expected.lopsided_gradients)
+    )
+    assert tiny < 1e-15 < 1e-5 < all_of_it
+    for kind in arms.SPARSE:
+        check._compare(kind, arms.KINDS[kind](weights), x, check.normal_like(x), expected)
 
 
 def test_a_mixture_without_balance_loss_is_refused(monkeypatch):
@@ -137,10 +155,10 @@ def test_a_wrong_arm_is_refused(mistake, message, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_timed_is_compared_once_more(dtype, monkeypatch):
     weights = Weights.draw((64, 96), K, 8, dtype)
-    made = {name: make() for name, make in arms.makers(weights, (K,)).items()}
+    made = {name: make() for name, make in arms.makers(weights, (1, K)).items()}
     x = weights.tokens(50).requires_grad_()
     dy = check.normal_like(x)
-    check.check_together(made, (K,), x, dy)
+    check.check_together(made, (1, K), x, dy)
     made["MoLE K=3"].leaves["up_proj.B"].data[1] *= 1.5
     with pytest.raises(RuntimeError, match=r"MoLE K=3: .* differs from mask loop K=3's"):
         check.check_together(made, (K,), x, dy)

@@ -16,12 +16,15 @@ class Answer(NamedTuple):
             ``dy`` is the gradient of ``y``; float64.
         balance_gradients: of ``x`` and ``router``, of the balance loss; empty for
             dense routing.
+        lopsided_gradients: the same if one expert had all the load; of even loads nothing is left,
+            so that these tell what is small.
         choice: each token's expert.
     """
 
     y: torch.Tensor
     gradients: dict[str, torch.Tensor]
     balance_gradients: dict[str, torch.Tensor]
+    lopsided_gradients: dict[str, torch.Tensor]
     choice: list[int]
 
 
@@ -72,12 +75,12 @@ def answer(
     T = len(chosen)
     shares = [chosen.count(k) / T for k in range(K)]
     balance = balance_coef * K * sum(f * p / T for f, p in zip(shares, mass, strict=True))
-    wanted = {**leaves, "x": inputs}
-    loss = (y * dy.double()).sum()
+    routed = {"x": inputs, "router": leaves["router"]}
     return Answer(
         y.detach(),
-        _gradients(loss, wanted),
-        {} if dense else _gradients(balance, {name: wanted[name] for name in ("x", "router")}),
+        _gradients((y * dy.double()).sum(), {**leaves, "x": inputs}),
+        {} if dense else _gradients(balance, routed),
+        {} if dense else _gradients(balance_coef * K * mass[0] / T, routed),
         chosen,
     )
 

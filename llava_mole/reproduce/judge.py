@@ -45,6 +45,17 @@ class Outcome:
     against: float | None = None
 
     @property
+    def of_one_seed(self) -> bool:
+        """Whether it rests on one training of each row, so that another may come out otherwise."""
+        found = self.difference
+        return found is not None and found.kind == intervals.QUESTIONS and len(found.seeds) == 1
+
+    @property
+    def said(self) -> str:
+        """The verdict for people, with what it rests on where that is little."""
+        return f"{self.verdict} (one seed)" if self.of_one_seed else self.verdict
+
+    @property
     def negligible(self) -> bool:
         """Whether the difference is shown to be smaller than the margin."""
         if self.difference is None or not self.pair.margin:
@@ -77,6 +88,14 @@ class Judgement:
     def verdict(self) -> str:
         """The claim's verdict by what was measured."""
         return verdict.of_claim([one.verdict for one in self.outcomes])
+
+    @property
+    def said(self) -> str:
+        """The verdict for people, with what it rests on where that is little."""
+        found = [one.of_one_seed for one in self.outcomes if one.difference is not None]
+        if not any(found):
+            return self.verdict
+        return f"{self.verdict} ({'one seed' if all(found) else 'in part one seed'})"
 
     @property
     def missing(self) -> list[str]:

@@ -45,7 +45,19 @@ def test_one_seed_falls_back_on_questions():
     (outcome,) = one({"mole": row(60, half=3.0), "mix": row(50, half=4.0)}, ABOVE).outcomes
     assert outcome.difference.kind == "questions"
     assert (outcome.difference.low, outcome.difference.high) == pytest.approx((5, 15))
-    assert outcome.verdict == "supported"
+    assert (outcome.verdict, outcome.said) == ("supported", "supported (one seed)")
+
+
+def test_a_verdict_of_one_seed_says_so():
+    within = Comparison("mix", "base", "below", ["general"])
+    two = {"mole": row(60, 61), "mix": row(50, 51.5), "base": row(70)}
+    assert one(two, ABOVE).said == "supported"
+    assert one(two, within).said == "supported (one seed)"
+    assert one(two, ABOVE, within).said == "supported (in part one seed)"
+    # Bytes are no sample: one is as good as many.
+    memory = {"mole": row(1, extras={0: {"b": 9.0}}), "mix": row(1, extras={0: {"b": 10.0}})}
+    less = Comparison("mole", "mix", "below", quantity="bytes")
+    assert one(memory, less, quantities={"bytes": Quantity("b")}).said == "supported"
 
 
 def test_equal_differences_fall_back_on_questions():

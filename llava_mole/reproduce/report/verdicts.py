@@ -76,7 +76,7 @@ def comparisons_table(results: Results, judgement: Judgement) -> Table:
     notes = [f"{judgement.claim.text} ({judgement.claim.source}.)", f"{unit}."]
     if judgement.missing:
         notes.append(_lacking(results, judgement))
-    title = f"{judgement.name}: {judgement.verdict}"
+    title = f"{judgement.name}: {judgement.said}"
     return Table(f"claim-{judgement.name}", title, header, rows, notes, 3)
 
 
@@ -130,7 +130,7 @@ def _measured(results: Results, judgement: Judgement) -> Cell:
     if judgement.missing:
         below.append(_lacking(results, judgement))
     tone = TONES.get(judgement.verdict, "")
-    return Cell(judgement.verdict, tuple(line for line in below if line), tone)
+    return Cell(judgement.said, tuple(line for line in below if line), tone)
 
 
 def _difference(one: Outcome) -> Iterator[Cell]:
@@ -154,7 +154,7 @@ def _verdict(one: Outcome) -> Cell:
         below.append(_holm(one).lstrip(", "))
     if one.negligible and one.pair.expect in ("above", "below"):
         below.append(f"smaller than ±{number(one.pair.margin, 1)}")
-    return Cell(one.verdict, tuple(below), TONES.get(one.verdict, ""))
+    return Cell(one.said, tuple(below), TONES.get(one.verdict, ""))
 
 
 def _print(one: Printed | None) -> Cell:

@@ -74,7 +74,7 @@ def _draw(results: Results, judgement: Judgement, printed: dict[Any, float]) -> 
         )
         for axis, group in zip(axes[:, 0], groups, strict=True):
             _panel(axis, results, group, printed)
-        axes[0, 0].set_title(f"{judgement.name}: {judgement.verdict}", loc="left")
+        axes[0, 0].set_title(f"{judgement.name}: {judgement.said}", loc="left")
         _legend(figure, judgement, printed)
         return finish(figure, results.scale.label)
 

@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prepare", action="store_true", help="make the data and base model of the tiny scale"
     )
     only.add_argument("--report", action="store_true", help="report what is there")
+    only.add_argument(
+        "--conflicts",
+        action="store_true",
+        help="measure the gradient cosines of the one row's domains before training, which the "
+        "study's report holds against what mixtures lose",
+    )
     do.add_argument(
         "--launch",
         choices=["local", "torchrun", "hostfile", "slurm"],
@@ -102,12 +108,20 @@ def run(arguments: argparse.Namespace) -> int:
         headline=arguments.claims == "headline",
         everything=arguments.study,
     )
+    if arguments.conflicts:
+        return _conflicts(selected, scale)
     seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
     output = Path(arguments.output) if arguments.output else None
-    runs = resolve_runs(scale, rows, selected, seeds, output)
+    left_out: dict = {}
+    runs = resolve_runs(scale, rows, selected, seeds, output, left_out)
     if not runs:
+        if left_out:
+            raise ValueError("\n".join(map(str, left_out.values())))
         names = ", ".join(item.row.name for item in selected)
         raise ValueError(f"{names}: quoted as printed, or not run at scale {scale.name}")
+    for reason in dict.fromkeys(why.reason for why in left_out.values()):
+        names = ", ".join(name for name, why in left_out.items() if why.reason == reason)
+        print(f"note: left out: {names}: {reason}", file=sys.stderr)
     store = Store(_results(scale, output), scale.name)
     for note in store.stale(runs):
         print(f"note: {note}", file=sys.stderr)
@@ -146,6 +160,21 @@ def _prepare(experiments: Path, scale) -> int:
     from llava_mole.reproduce.tiny.prepare import prepare
 
     prepare(experiments)
+    return 0
+
+
+def _conflicts(selected, scale) -> int:
+    if len(selected) != 1 or selected[0].row.plain is None:
+        raise ValueError(
+            "--conflicts measures the domains of one plain LoRA's mixture; name it, such as "
+            "--rows llava-mix-1-1-1"
+        )
+    if scale.conflicts is None:
+        raise ValueError(f"scale {scale.name} names no file for cosines; give it a key conflicts")
+    from llava_mole.reproduce.cosines import measure_cosines
+
+    measure_cosines(scale, selected[0], Path(scale.conflicts))
+    print(f"cosines: {scale.conflicts}")
     return 0
 
 
@@ -234,8 +263,18 @@ def _report(arguments: argparse.Namespace, rows, selected, seeds, scale, store, 
             _report_command(arguments, scale, seeds),
         ),
         arguments.claims or "all",
+        _cosines(arguments, scale),
     )
     print(f"report: {report}")
+
+
+def _cosines(arguments: argparse.Namespace, scale) -> list:
+    """What was measured before training; parts' reports have too few mixtures for it."""
+    if not arguments.study or scale.conflicts is None:
+        return []
+    from llava_mole.reproduce.cosines import read_cosines
+
+    return read_cosines(Path(scale.conflicts), scale.name)
 
 
 def _report_folder(arguments: argparse.Namespace, scale) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from llava_mole.config import dump
 from llava_mole.files import replace_text
 from llava_mole.reproduce.line import EVAL
-from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.runs import Run, stages_of
 from llava_mole.reproduce.scales import Scale
 
 GPUS_A_NODE = 8
@@ -40,9 +40,9 @@ def train_command(run: Run, configs: Path | None) -> str:
 def score_commands(run: Run, scale: Scale) -> list[str]:
     """The lines that ask a run everything, as the scripts' ``score`` takes them."""
     lines = []
-    ordered = sorted(scale.benchmarks, key=lambda asked: (asked.limit or 0, asked.style))
-    for (limit, style, suffix), group in itertools.groupby(
-        ordered, key=lambda asked: (asked.limit, asked.style, asked.suffix)
+    ordered = sorted(run.asked, key=lambda asked: (asked.limit or 0, asked.style))
+    for (limit, style, suffix, longest), group in itertools.groupby(
+        ordered, key=lambda asked: (asked.limit, asked.style, asked.suffix, asked.max_new_tokens)
     ):
         words = ["score", run.model_path, "--output", str(run.folder / EVAL), "--benchmarks"]
         words += [f"{asked.name}={asked.path}" for asked in group]
@@ -50,6 +50,7 @@ def score_commands(run: Run, scale: Scale) -> list[str]:
         words += ["--limit", str(limit)] if limit is not None else []
         words += ["--prompt-style", style] if style != "llava" else []
         words += ["--suffix", suffix] if suffix else []
+        words += ["--max-new-tokens", str(longest)] if longest is not None else []
         lines.append(shlex.join(words))
     return lines
 
@@ -66,7 +67,15 @@ def write(runs: Sequence[Run], scale: Scale, how: str, folder: Path) -> Path:
 
     Returns:
         The script.
+
+    Raises:
+        ValueError: a run whose stage 1 is its own, which only this machine's processes do first.
     """
+    if named := [name for _, names in stages_of(runs) for name in names]:
+        raise ValueError(
+            f"{', '.join(named)}: with a stage 1 of their own, which is trained first and once; "
+            "run them with --launch local, and the others with --rows or --table"
+        )
     configs = None
     if scale.put_on is not None:
         configs = folder / "configs"

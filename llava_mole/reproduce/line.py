@@ -7,11 +7,14 @@ from typing import Any
 
 from safetensors import safe_open
 
+from llava_mole.eval.benchmarks import BENCHMARKS, own_set
+from llava_mole.eval.prompts import prompting
 from llava_mole.eval.results import RESULTS, lines_of
 from llava_mole.model.identity import weights_of
 from llava_mole.reproduce.clock import MEASURED
 from llava_mole.reproduce.runs import Run, summary
-from llava_mole.reproduce.scales import Scale
+from llava_mole.reproduce.scales import Asked, Scale
+from llava_mole.reproduce.stage1 import start_of
 from llava_mole.reproduce.store import LARGEST, text_of
 from llava_mole.train import rundir
 from llava_mole.train.weights import ADAPTER_FILE, PROJECTOR_FILE
@@ -36,20 +39,20 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
             raise NotReady(f"{run.folder}: not trained to the end")
         if other := rundir.differences(run.config, run.folder):
             raise NotReady(f"{run.folder}: not the row's run, but one with {other[0]}")
-    found = _results(run, scale)
+    found = _results(run)
     scores, by_task = {}, {}
     for entry in found.values():
         for line in lines_of(entry):
             if line.kind == "dataset":
                 by_task[f"{line.part}/{line.name}"] = round(line.score.value, 2)
-            elif line.name in scale.all_columns:
+            elif line.name in run.columns:
                 scores[line.name] = {
                     "value": round(line.score.value, 4),
                     "low": round(line.score.low, 4),
                     "high": round(line.score.high, 4),
                     "questions": line.questions,
                 }
-    if missing := [name for name in scale.all_columns if name not in scores]:
+    if missing := [name for name in run.columns if name not in scores]:
         raise NotReady(f"{run.folder / EVAL}: no column {missing[0]!r} in its results")
     measured = _json(run.folder / MEASURED) or {}
     line = {
@@ -58,7 +61,7 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
         "rows": list(run.rows),
         "seed": run.seed,
         "config": summary(run),
-        "scores": {name: scores[name] for name in scale.all_columns},
+        "scores": {name: scores[name] for name in run.columns},
         "by_task": by_task,
         "seconds": measured.get("seconds", {}),
         "steps": (_json(run.folder / rundir.FINISHED) or {}).get("steps"),
@@ -66,6 +69,7 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
         "saved_bytes": measured.get("saved_bytes"),
         "peak_bytes": measured.get("peak_bytes"),
         "routing": measured.get("routing"),
+        "stage_1": None if run.config is None else start_of(run.config),
         "versions": _versions(run.folder),
     }
     for key in ("by_task", "routing"):
@@ -75,7 +79,7 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
     return line
 
 
-def _results(run: Run, scale: Scale) -> Mapping[str, Any]:
+def _results(run: Run) -> Mapping[str, Any]:
     """The benchmarks of ``results.json``, all of them, of the very weights that are there."""
     file = run.folder / EVAL / RESULTS
     values = _json(file)
@@ -88,10 +92,24 @@ def _results(run: Run, scale: Scale) -> Mapping[str, Any]:
         raise NotReady(f"{file}: of other weights than the run directory holds")
     if changed := [key for key in ("model_base", "load_4bit", "load_8bit") if model.get(key)]:
         raise NotReady(f"{file}: asked with {changed[0]}, which no row is")
-    for asked in scale.benchmarks:
+    for asked in run.asked:
         if asked.label not in benchmarks:
             raise NotReady(f"{file}: {asked.label} was not asked yet")
-    return {asked.label: benchmarks[asked.label] for asked in scale.benchmarks}
+        _refuse_another_prompting(asked, benchmarks[asked.label], file)
+    return {asked.label: benchmarks[asked.label] for asked in run.asked}
+
+
+def _refuse_another_prompting(asked: Asked, entry: Mapping[str, Any], file: Path) -> None:
+    """Raises NotReady where a benchmark was asked in another style, or with another suffix."""
+    benchmark = BENCHMARKS.get(asked.name) or own_set(asked.name)
+    wanted = prompting(benchmark, asked.style, asked.suffix, asked.max_new_tokens).settings()
+    given = entry.get("settings") or {}
+    for key, value in wanted.items():
+        if given.get(key) != value:
+            raise NotReady(
+                f"{file}: {asked.label} was asked with {key} {given.get(key)!r}, and the scale "
+                f"asks with {value!r}"
+            )
 
 
 def _trained(folder: Path) -> int | None:

@@ -1,20 +1,18 @@
 """Rows and seeds to runs: what must be trained, each once however many rows it serves."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llava_mole.reproduce.identity import identity, idle, sha256
+from llava_mole.reproduce.put_on import NotAtScale, domains_named, run_config
 from llava_mole.reproduce.rows import RowFile
-from llava_mole.reproduce.scales import Scale, run_config
+from llava_mole.reproduce.scales import Asked, Scale
+from llava_mole.reproduce.stage1 import Stage1, stage_1_of
 from llava_mole.train.config import RunConfig, TrainConfig
-from llava_mole.train.rundir import decisive, resolve
-
-_OF_MOLE = ("num_experts", "routing", "gate_scaling", "router_bias")
-_OF_BALANCE = ("balance_norm", "balance_scope", "balance_coef")
+from llava_mole.train.rundir import resolve
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,9 @@ class Run:
         config: what is trained; None for a checkpoint.
         checkpoint: hub name or folder of what is only evaluated.
         folder: run directory; the evaluation is in ``eval`` below it.
+        asked: the benchmarks.
+        columns: that these give.
+        stage_1: what it goes on from where that is not the scale's own stage 1.
     """
 
     hash: str
@@ -38,6 +39,9 @@ class Run:
     config: RunConfig | None
     checkpoint: str | None
     folder: Path
+    asked: tuple[Asked, ...]
+    columns: tuple[str, ...]
+    stage_1: Stage1 | None = None
 
     @property
     def name(self) -> str:
@@ -56,8 +60,11 @@ def resolve_runs(
     selected: Iterable[RowFile],
     seeds: Sequence[int],
     output: Path | None = None,
+    left_out: dict[str, NotAtScale] | None = None,
 ) -> list[Run]:
     """The runs that ``selected`` rows need.
+
+    A row that the scale has nothing to put it on for is left out.
 
     Args:
         scale: where they are run.
@@ -65,6 +72,7 @@ def resolve_runs(
         selected: the rows that are asked for.
         seeds: of the runs.
         output: folder that run directories go to; None for the scale's.
+        left_out: takes the selected rows that are left out, by name, and why.
 
     Raises:
         ConfigError: see `run_config`.
@@ -76,7 +84,13 @@ def resolve_runs(
     names: dict[tuple[str, int], str] = {}
     folders: set[Path] = set()
     for item in rows:
-        for run in _runs(scale, item, seeds, output):
+        try:
+            own = list(_runs(scale, item, seeds, output))
+        except NotAtScale as reason:
+            if left_out is not None and id(item) in wanted:
+                left_out[item.row.name] = reason
+            continue
+        for run in own:
             seed = run.seed
             if names.setdefault((item.row.name, seed), run.hash) != run.hash:
                 raise ValueError(
@@ -96,9 +110,14 @@ def resolve_runs(
     return [found[key] for key in needed]
 
 
-def hashes(scale: Scale, item: RowFile, seeds: Sequence[int]) -> dict[int, str]:
-    """The row's runs: seed to hash; empty for a row that this scale does not run."""
-    return {run.seed: run.hash for run in _runs(scale, item, seeds, None)}
+def stages_of(runs: Iterable[Run]) -> list[tuple[Stage1, list[str]]]:
+    """Each stage 1 that ``runs`` bring along, with the rows that go on from it."""
+    found: dict[str, tuple[Stage1, list[str]]] = {}
+    for run in runs:
+        if run.stage_1 is not None:
+            _, names = found.setdefault(run.stage_1.hash, (run.stage_1, []))
+            names += [name for name in run.rows if name not in names]
+    return list(found.values())
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -107,38 +126,46 @@ def summary(run: Run) -> dict[str, Any]:
         return {"checkpoint": run.checkpoint}
     config = run.config
     adapter, usual = dataclasses.asdict(config.adapter), dataclasses.asdict(TrainConfig())
-    kept = {key for key in adapter if key not in _idle(config) and key != "dispatch"}
+    # Where it starts is a path; what is there is said by the stage 1's own summary.
+    kept = {key for key in adapter if key not in (*idle(config), "dispatch", "init_from")}
     train = {
         key.removeprefix("train."): value
-        for key, value in _identity(config).items()
+        for key, value in identity(config).items()
         if key.startswith("train.") and value != usual.get(key.removeprefix("train."))
     }
-    return {
+    found = {
         "lambda": {name: domain.weight for name, domain in config.data.domains.items()},
         "adapter": {key: value for key, value in adapter.items() if key in kept and value},
         "train": train,
     }
+    return found if run.stage_1 is None else {**found, "stage_1": run.stage_1.summary()}
 
 
 def _runs(scale: Scale, item: RowFile, seeds: Sequence[int], output: Path | None) -> Iterator[Run]:
     """The runs of one row, none of them shared yet."""
     folder = (output or Path(scale.output)) / "runs"
-    asked = [
-        {"name": a.name, "limit": a.limit, "style": a.style, "suffix": a.suffix}
-        for a in scale.benchmarks
-    ]
+    named = domains_named(item)
+    columns, benchmarks = tuple(scale.columns_with(named)), tuple(scale.asked_with(named))
+    asked = [one.identity for one in benchmarks]
     names = (item.row.name,)
     if item.row.kind == "evaluated" and scale.put_on is None:
         # Once: a published checkpoint has no seed. Where rows are not the paper's, never.
-        key = _sha256({"checkpoint": item.checkpoint, "asked": asked})
-        yield Run(key, seeds[0], names, None, None, item.checkpoint, folder / item.row.name)
+        key = sha256({"checkpoint": item.checkpoint, "asked": asked})
+        place = folder / item.row.name
+        yield Run(key, seeds[0], names, None, None, item.checkpoint, place, benchmarks, columns)
     if item.row.kind != "trained":
         return
     base = resolve(run_config(scale, item))
+    stage_1 = stage_1_of(scale, item, output)
     for seed in seeds:
         config = dataclasses.replace(base, seed=seed)
-        key = _sha256({"config": _identity(config), "asked": asked})
-        run = Run(key, seed, names, item.file, config, None, folder)
+        # Before it is told where its stage 1 is, which changes no result; what that is does.
+        values = {"config": identity(config), "asked": asked}
+        if stage_1 is not None:
+            values["stage_1"] = stage_1.hash
+            config = stage_1.continued(config)
+        key = sha256(values)
+        run = Run(key, seed, names, item.file, config, None, folder, benchmarks, columns, stage_1)
         if scale.put_on is None and output is None:
             # The row's own folder, so that a row that was trained by hand counts.
             own = Path(base.output_dir)
@@ -151,27 +178,3 @@ def _runs(scale: Scale, item: RowFile, seeds: Sequence[int], output: Path | None
 def _moved(run: Run, folder: Path) -> Run:
     config = dataclasses.replace(run.config, output_dir=str(folder))
     return dataclasses.replace(run, config=config, folder=folder)
-
-
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """All that can change the result: what the adapter's type does not read can't.
-
-    Nor can what is zero, empty or off, which is left out too: then a key that a later version adds,
-    off unless it is set, leaves the runs of before what they are.
-    """
-    drawn = dataclasses.replace(config, data=config.data.drawn())
-    idle = {f"adapter.{key}" for key in _idle(config)}
-    if config.adapter.type != "mole":
-        idle.add("train.router_lr")
-    return {key: value for key, value in decisive(drawn).items() if value and key not in idle}
-
-
-def _idle(config: RunConfig) -> tuple[str, ...]:
-    if config.adapter.type != "mole":
-        return (*_OF_MOLE, *_OF_BALANCE)
-    return _OF_BALANCE if config.adapter.routing == "dense" else ()
-
-
-def _sha256(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,19 +1,17 @@
 """A scale: what rows are put on, how long and how often they are trained, and what they are asked.
 
-``EXPERIMENTS/NAME.yaml`` is read into `Scale`. At paper scale a row's file is run as it is; at a
-smaller one its delta (`llava_mole.reproduce.rows`) is put on the scale's own run config.
+``EXPERIMENTS/NAME.yaml`` is read into `Scale`; `llava_mole.reproduce.put_on` makes a row's run
+config of it.
 """
 
-import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llava_mole.config import ConfigError, from_layers, load, read_values
-from llava_mole.reproduce.rows import RowFile
-from llava_mole.train.config import RunConfig
+from llava_mole.config import ConfigError, load, read_values
+from llava_mole.data.config import DatasetConfig
 
 # The rank of the paper's Table 1; a scale says what stands for it.
 PAPER_RANK = 32
@@ -29,6 +27,7 @@ class Asked:
         limit: only the first so many questions of each part.
         style: prompt style, ``llava`` or ``authors``.
         suffix: put behind each question.
+        max_new_tokens: longest answer; None means the benchmark's.
     """
 
     name: str
@@ -36,11 +35,34 @@ class Asked:
     limit: int | None = None
     style: Literal["llava", "authors"] = "llava"
     suffix: str = ""
+    max_new_tokens: int | None = None
 
     @property
     def label(self) -> str:
         """Its folder and its key in ``results.json``."""
         return self.name if self.limit is None else f"{self.name}.first{self.limit}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it can change a score."""
+        own = {} if self.max_new_tokens is None else {"max_new_tokens": self.max_new_tokens}
+        names = ("name", "limit", "style", "suffix")
+        return {**{name: getattr(self, name) for name in names}, **own}
+
+
+@dataclass
+class MoreDomain:
+    """A domain beyond those of ``columns``, which a row has only if its file names it.
+
+    Attributes:
+        datasets: what it is trained on.
+        benchmarks: what runs of such rows are asked beside the scale's own benchmarks.
+        columns: that these give.
+    """
+
+    datasets: list[DatasetConfig]
+    benchmarks: list[Asked]
+    columns: list[str]
 
 
 @dataclass
@@ -56,6 +78,9 @@ class Scale:
         shown: further columns that the benchmarks give, shown in tables alone.
         put_on: run config below every row's delta, relative to the file; null runs the row's file
             as it is.
+        stage_1: run config of stage 1, relative to the file, for rows that change it; null: such
+            rows are not run at this scale.
+        more: domains beyond those of ``columns``, by name.
         rank_32: the rank that stands for the paper's 32; other ranks and α follow in proportion.
         epochs: what one epoch of the paper is here.
         overrides: ``dotted.key=value`` over every row.
@@ -70,6 +95,8 @@ class Scale:
         prepare: the command that makes data and base model, named where they are missing.
         output: folder of runs, reports and results.
         results: file of results; null means ``results.jsonl`` in ``output``.
+        conflicts: file of the domains' gradient cosines, which the report holds against what
+            mixtures lose; null for none.
         report: folder of the whole study's report; null means ``report`` in ``output``, where the
             reports of parts are in any case.
     """
@@ -81,6 +108,8 @@ class Scale:
     output: str
     shown: list[str] = field(default_factory=list)
     put_on: str | None = None
+    stage_1: str | None = None
+    more: dict[str, MoreDomain] = field(default_factory=dict)
     rank_32: int = PAPER_RANK
     epochs: float = 1.0
     overrides: list[str] = field(default_factory=list)
@@ -93,6 +122,7 @@ class Scale:
     routed: int = 0
     prepare: str = ""
     results: str | None = None
+    conflicts: str | None = None
     report: str | None = None
 
     def __post_init__(self) -> None:
@@ -104,15 +134,27 @@ class Scale:
             raise ValueError(f"epochs is {self.epochs}; it must be > 0.")
         if not self.benchmarks or not self.columns or not self.seeds:
             raise ValueError("benchmarks, columns and seeds must each name one at least.")
-        names = self.all_columns
+        if both := sorted(self.more.keys() & self.columns.keys()):
+            raise ValueError(f"domain {both[0]!r} stands in columns and in more; keep one.")
+        names = self.columns_with(self.more)
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"column {name!r} stands twice in columns and shown.")
+                raise ValueError(f"column {name!r} stands twice in columns, shown and more.")
 
     @property
     def all_columns(self) -> list[str]:
         """Those of the domains, then those that are only shown."""
         return [name for names in self.columns.values() for name in names] + self.shown
+
+    def columns_with(self, domains: Collection[str]) -> list[str]:
+        """`all_columns`, and those of the domains of ``more`` that are among ``domains``."""
+        more = [one for name, one in self.more.items() if name in domains]
+        return self.all_columns + [name for one in more for name in one.columns]
+
+    def asked_with(self, domains: Collection[str]) -> list[Asked]:
+        """``benchmarks``, and those of the domains of ``more`` that are among ``domains``."""
+        more = [one for name, one in self.more.items() if name in domains]
+        return self.benchmarks + [asked for one in more for asked in one.benchmarks]
 
 
 def read_scale(experiments: Path, name: str) -> Scale:
@@ -130,49 +172,13 @@ def read_scale(experiments: Path, name: str) -> Scale:
     scale = load(Scale, file)
     if scale.name != name:
         raise ConfigError(f"{file}: its name is {scale.name!r}; call it {name!r}, like the file")
-    if scale.put_on is not None:
-        scale.put_on = str(file.parent / scale.put_on)
-        read_values(scale.put_on)
+    for key in ("put_on", "stage_1"):
+        if (path := getattr(scale, key)) is not None:
+            setattr(scale, key, str(file.parent / path))
+            read_values(file.parent / path)
     return scale
 
 
 def scales(experiments: Path) -> list[str]:
     """The names of the scales there are."""
     return sorted(path.stem for path in experiments.glob("*.yaml") if path.stem != "claims")
-
-
-def run_config(scale: Scale, item: RowFile) -> RunConfig:
-    """The run config of a trained row, with the seed of its base.
-
-    Raises:
-        ConfigError: a delta that does not fit the scale's base, or a rank that the scale's
-            ``rank_32`` gives no whole number for.
-    """
-    if scale.put_on is None:
-        return load(RunConfig, item.file, scale.overrides)
-    layers = [read_values(scale.put_on), _scaled(item, scale)]
-    return from_layers(RunConfig, layers, scale.overrides, f"{item.file} on {scale.put_on}")
-
-
-def _scaled(item: RowFile, scale: Scale) -> dict[str, Any]:
-    """The row's delta with the scale's ranks and epochs."""
-    delta = copy.deepcopy(dict(item.delta))
-    adapter = delta["adapter"]
-    for key in ("r", "lora_alpha"):
-        adapter[key] = _in_proportion(adapter[key], scale, item.file)
-    for key in ("rank_pattern", "alpha_pattern"):
-        patterns: Mapping[str, int] = adapter.get(key) or {}
-        if patterns:
-            adapter[key] = {k: _in_proportion(v, scale, item.file) for k, v in patterns.items()}
-    delta["train"]["num_train_epochs"] *= scale.epochs
-    return delta
-
-
-def _in_proportion(rank: int, scale: Scale, file: Path | None) -> int:
-    value, rest = divmod(rank * scale.rank_32, PAPER_RANK)
-    if rest:
-        raise ConfigError(
-            f"{file}: {rank} at rank_32 = {scale.rank_32} of scale {scale.name} is no whole "
-            "number; choose another rank_32"
-        )
-    return value

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from llava_mole.reproduce.line import NotReady, line_of
 from llava_mole.reproduce.lock import holder
-from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.runs import Run, stages_of
 from llava_mole.reproduce.scales import Scale
+from llava_mole.reproduce.stage1 import state_of
 from llava_mole.reproduce.store import Store
 from llava_mole.reproduce.worker import FAILED
 from llava_mole.train import rundir
@@ -58,6 +59,9 @@ def text(runs: Sequence[Run], store: Store) -> str:
     counts: dict[str, int] = {}
     for _, how, _ in states:
         counts[how] = counts.get(how, 0) + 1
+    lines += [
+        f"stage 1 of {', '.join(names)}: {state_of(stage)}" for stage, names in stages_of(runs)
+    ]
     return "\n".join([*lines, "", ", ".join(f"{count} {how}" for how, count in counts.items())])
 
 
@@ -65,7 +69,7 @@ def refuse_missing(runs: Sequence[Run], scale: Scale) -> None:
     """Raises ValueError where data, base model or questions that ``runs`` need are not there."""
     found: dict[str, list[str]] = {}
     for run in runs:
-        for what in _missing(run, scale):
+        for what in _missing(run):
             found.setdefault(what, []).append(run.rows[0])
     if not found:
         return
@@ -78,17 +82,23 @@ def refuse_missing(runs: Sequence[Run], scale: Scale) -> None:
     raise ValueError("missing:\n" + "\n".join(lines) + remedy)
 
 
-def _missing(run: Run, scale: Scale) -> list[str]:
-    wanted = [(f"benchmark {asked.name}", asked.path) for asked in scale.benchmarks]
-    if run.config is not None:
-        model = run.config.model
+def _missing(run: Run) -> list[str]:
+    wanted = [(f"benchmark {asked.name}", asked.path) for asked in run.asked]
+    configs = [] if run.config is None else [run.config]
+    if run.stage_1 is not None:
+        configs.append(run.stage_1.config)
+    for config in configs:
+        model = config.model
         parts = ("projector", "language_model", "vision_pretrained")
+        if run.stage_1 is not None:
+            # It is made on the way.
+            parts = parts[1:]
         named = [(f"model.{part}", getattr(model, part)) for part in parts]
         # A hub's name or a tag of open_clip has fewer slashes.
         wanted += [(what, path) for what, path in named if path and path.count("/") > 1]
         wanted += [
             (f"data set {dataset.name}", dataset.path)
-            for domain in run.config.data.drawn().domains.values()
+            for domain in config.data.drawn().domains.values()
             for dataset in domain.datasets
         ]
     return [f"{what}: {path}" for what, path in wanted if not Path(path).exists()]

@@ -41,7 +41,7 @@ class Store:
             ValueError: a line of its hash that was measured with another config.
         """
         line = self.lines.get(run.hash)
-        if line is not None and line["config"] != _plain(summary(run)):
+        if line is not None and line["config"] != as_json(summary(run)):
             raise ValueError(
                 f"{self.path}: the line of {run.name} bears its hash and another config "
                 f"({line['config']}, now {summary(run)}); remove the line to run it anew"
@@ -55,7 +55,7 @@ class Store:
             ValueError: a line that is too long to be kept, or whose hash is there with another
                 config.
         """
-        line = _plain(line)
+        line = as_json(line)
         if (size := len(text_of(line))) > LARGEST:
             raise ValueError(f"{self.path}: the line of {line['rows'][0]} has {size} bytes")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Store:
                 if run is not None and run.hash != key:
                     found.append(
                         f"{name}, seed {line['seed']}: {self.path} has results of another config "
-                        f"({_differences(line['config'], _plain(summary(run)))}); left out"
+                        f"({_differences(line['config'], as_json(summary(run)))}); left out"
                     )
                     break
         return found
@@ -148,11 +148,17 @@ def text_of(line: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
 
 
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values as they come back from a line."""
+    return json.loads(json.dumps(values))
+
+
 def _extras(line: Mapping[str, Any]) -> dict[str, float]:
     values = {key: line.get(key) for key in ("parameters", "saved_bytes", "peak_bytes", "steps")}
     seconds = line.get("seconds") or {}
     values["seconds"] = seconds.get("train")
     values["eval_seconds"] = seconds.get("eval")
+    values["stage_1_loss"] = (line.get("stage_1") or {}).get("loss")
     values["mutual_information"] = (line.get("routing") or {}).get("mutual_information")
     return {key: float(value) for key, value in values.items() if value is not None}
 
@@ -178,8 +184,3 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         elif old != new:
             changed.append(f"{key}: {old!r} -> {new!r}")
     return "; ".join(changed) or "model, data or questions"
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As they come back from JSON."""
-    return json.loads(json.dumps(values))

@@ -6,6 +6,21 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class PlainLora:
+    """How a row is trained that is one LoRA of one rank, on the stage 1 that every row starts from.
+
+    Attributes:
+        weights: domain to λ, those above 0.
+        rank: in the paper's measure.
+        epochs: in the paper's measure.
+    """
+
+    weights: Mapping[str, float]
+    rank: int
+    epochs: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One row of a table of the paper, or of ours.
 
@@ -16,6 +31,7 @@ class Row:
         title: as printed, ``LLaVA-MoLE[1,2,1]``.
         printed: column to printed value; empty for ours.
         kind: ``trained``, ``evaluated`` (an official checkpoint) or ``quoted`` (as printed only).
+        plain: how it is trained where that is a plain LoRA; None for any other row.
     """
 
     table: str
@@ -24,6 +40,7 @@ class Row:
     title: str
     printed: Mapping[str, float]
     kind: str
+    plain: PlainLora | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ into ``log.txt`` of its directory.
 import gc
 import threading
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from llava_mole.reproduce.clock import Clock
 from llava_mole.reproduce.lock import Held, held
 from llava_mole.reproduce.process import end_with_parent, output_into, own_gpu
 from llava_mole.reproduce.runs import Run
-from llava_mole.reproduce.scales import Scale
+from llava_mole.reproduce.scales import Asked, Scale
+from llava_mole.reproduce.stage1 import train_stage_1
 
 LOG = "log.txt"
 # There while a run's last attempt has failed; says why.
@@ -105,6 +106,8 @@ def _do(job: Job) -> dict[str, Any]:
         pass
     clock = Clock(job.run.folder)
     if job.run.config is not None:
+        if job.run.stage_1 is not None:
+            train_stage_1(job.run.stage_1)
         _train(job.run, clock)
     _ask(job, clock)
     return line_of(job.run, job.scale)
@@ -138,7 +141,7 @@ def _ask(job: Job, clock: Clock) -> None:
 
     run, scale = job.run, job.scale
     device = _device(run)
-    tasks = [_task(a.name, a.path, a.limit, a.style, a.suffix) for a in scale.benchmarks]
+    tasks = [_task(asked) for asked in run.asked]
     output = run.folder / EVAL
     who = from_model(
         run.model_path, tasks, output, device=device, batch_size=scale.batch_size, progress=False
@@ -163,13 +166,20 @@ def _ask(job: Job, clock: Clock) -> None:
 _TASKS: dict[tuple, Any] = {}
 
 
-def _task(name: str, path: str, limit: int | None, style: str, suffix: str) -> Any:
+def _task(asked: Asked) -> Any:
     """An opened benchmark, kept for the next run."""
     from llava_mole.eval.task import open_task, refuse_missing_images
 
-    key = (name, path, limit, style, suffix)
+    key = astuple(asked)
     if key not in _TASKS:
-        task = open_task(name, Path(path), limit=limit, style=style, suffix=suffix)
+        task = open_task(
+            asked.name,
+            Path(asked.path),
+            limit=asked.limit,
+            style=asked.style,
+            suffix=asked.suffix,
+            max_new_tokens=asked.max_new_tokens,
+        )
         refuse_missing_images(task)
         _TASKS[key] = task
     return _TASKS[key]

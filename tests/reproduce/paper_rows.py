@@ -4,6 +4,7 @@ import importlib.resources
 import json
 from pathlib import Path
 
+from llava_mole.reproduce.rows import read_rows
 from llava_mole.reproduce.types import Measured, Row, Score
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
@@ -46,6 +47,11 @@ def ablation_rows():
     """The folder ``ablations``, by its files' names."""
     files = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
     return [Row("ablations", None, f.stem, f.stem.upper(), {}, "trained") for f in files]
+
+
+def beyond_rows():
+    """The folder ``beyond``, as it is read."""
+    return [item.row for item in read_rows(EXPERIMENTS) if item.row.table == "beyond"]
 
 
 def measured(scores, half=3.0, extras=None, routing=None):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from llava_mole.config import dump
+from llava_mole.model.identity import weights_of
 from llava_mole.reproduce.line import NotReady, line_of
 from llava_mole.reproduce.rows import find, read_rows
 from llava_mole.reproduce.runs import resolve_runs
@@ -47,4 +48,28 @@ def test_broken_results_are_no_results(world, text):
     (run.folder / "eval").mkdir()
     (run.folder / "eval/results.json").write_text(text, encoding="utf-8")
     with pytest.raises(NotReady, match=r"results\.json"):
+        line_of(run, scale)
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "message"),
+    [
+        ({}, {"suffix": "In a word."}, r"general\.first4 was asked with suffix 'In a word\.'"),
+        ({"suffix": "In a word."}, {}, r"was asked with suffix '', and the scale asks with 'In a"),
+        ({"max_new_tokens": 3}, {}, r"was asked with max_new_tokens 8, and the scale asks with 3"),
+    ],
+)
+def test_answers_to_another_prompt_are_not_the_scales(world, asked, settings, message):
+    run, scale = world
+    general = dataclasses.replace(run.asked[0], **asked)
+    run = dataclasses.replace(run, asked=(general, *run.asked[1:]))
+    usual = {"prefix": "", "suffix": "", "max_new_tokens": 8, "repetition_penalty": 1.0}
+    entry = {"settings": {**usual, **settings}, "lines": []}
+    values = {
+        "model": {"weights": weights_of(run.folder)},
+        "benchmarks": {one.label: entry for one in run.asked},
+    }
+    (run.folder / "eval").mkdir()
+    (run.folder / "eval/results.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(NotReady, match=message):
         line_of(run, scale)

@@ -13,6 +13,7 @@ from llava_mole.config import ConfigError, load
 from llava_mole.eval.paper import printed_rows, row_of, setting_of
 from llava_mole.reproduce.rows import PAPER_TABLES, find, read_rows
 from llava_mole.reproduce.select import select
+from llava_mole.reproduce.types import PlainLora
 from llava_mole.train.adapter import peft_config
 from llava_mole.train.config import RunConfig
 
@@ -21,6 +22,7 @@ EXPERIMENTS = CONFIGS / "experiments"
 ROWS = read_rows(EXPERIMENTS)
 TRAINED = [item for item in ROWS if item.row.kind == "trained"]
 PAPER = [item for item in TRAINED if item.row.table in PAPER_TABLES]
+BEYOND = [item for item in ROWS if item.row.table == "beyond"]
 CONTROLS = [item for item in ROWS if item.row.table == "controls"]
 
 
@@ -84,6 +86,45 @@ def test_titles_are_those_of_the_paper():
     assert titles["4/llava-mole-k5"] == "LLaVA-MoLE, K = 5"
     assert titles["5/llava-mole-dense-k3"] == "dense MoLE[1,1,1]"
     assert titles["controls/llava-mix-equal-1-1-1"] == "LLaVA-Mix[1,1,1], FFN rank 96"
+
+
+@pytest.mark.parametrize("item", BEYOND, ids=name_of)
+def test_a_row_beyond_the_paper_opens_with_its_command(item):
+    head = item.file.read_text(encoding="utf-8").splitlines()
+    assert head[0] == (
+        f"# At the tiny scale alone: llava-mole reproduce --rows {item.row.name} --scale tiny"
+    )
+    assert (item.stage_1 is None) == ("-stage1-" not in item.row.name)
+
+
+@pytest.mark.parametrize("experts", [3, 6, 12])
+def test_six_domains_have_a_control_for_each_number_of_experts(experts):
+    mole, equal, plain = (
+        find(BEYOND, name).delta
+        for name in (
+            f"llava-mole-six-k{experts}",
+            f"llava-mix-six-equal-k{experts}",
+            "llava-mix-six",
+        )
+    )
+    assert mole["adapter"]["num_experts"] == experts
+    assert set(equal["adapter"]["rank_pattern"].values()) == {32 * experts}
+    assert set(equal["adapter"]["alpha_pattern"].values()) == {64 * experts}
+    assert mole["data"] == equal["data"] == plain["data"]
+    weights = {domain["weight"] for domain in plain["data"]["domains"].values()}
+    assert (len(plain["data"]["domains"]), weights) == (6, {1})
+
+
+def test_plain_loras_say_how_they_are_trained():
+    plain = {item.row.name: item.row.plain for item in ROWS if item.row.plain}
+    assert plain["llava-mix-1-2-1"] == PlainLora(
+        {"general": 1, "document": 2, "biomedicine": 1}, 32, 1
+    )
+    assert plain["llava-mix-x2-1-1-1"].epochs == 2
+    assert plain["llava-mix-1-0-r96"] == PlainLora({"general": 1}, 96, 1)
+    assert plain["llava-document-short"] == PlainLora({"document-short": 1}, 32, 1)
+    others = ("mole", "equal", "stage1", "official")
+    assert not [name for name in plain if any(other in name for other in others)]
 
 
 @pytest.mark.parametrize("item", CONTROLS, ids=name_of)

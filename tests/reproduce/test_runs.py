@@ -6,12 +6,18 @@ import pytest
 import yaml
 
 from llava_mole.config import ConfigError
+from llava_mole.reproduce.put_on import NotAtScale, run_config
 from llava_mole.reproduce.rows import find, read_rows
 from llava_mole.reproduce.runs import resolve_runs
-from llava_mole.reproduce.scales import read_scale, run_config
+from llava_mole.reproduce.scales import read_scale
 from llava_mole.reproduce.select import select
 from tests.reproduce.tiny_scale import write_experiments
 
+MORE = {
+    "datasets": [{"name": "new", "path": "new.json"}],
+    "benchmarks": [{"name": "new", "path": "new.jsonl"}],
+    "columns": ["new"],
+}
 EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 
 
@@ -155,6 +161,9 @@ def test_one_name_for_two_runs_is_refused(experiments):
         ({"seeds": []}, "must each name one at least"),
         ({"put_on": "tiny/absent.yaml"}, r"absent\.yaml: No such file"),
         ({"shown": ["general"]}, "column 'general' stands twice"),
+        ({"stage_1": "tiny/absent.yaml"}, r"absent\.yaml: No such file"),
+        ({"more": {"general": MORE}}, "domain 'general' stands in columns and in more"),
+        ({"more": {"new": {**MORE, "columns": ["general"]}}}, "column 'general' stands twice"),
         ({"rank32": 4}, "did you mean 'rank_32'"),
     ],
 )
@@ -164,11 +173,23 @@ def test_a_scale_that_cannot_be_is_refused(experiments, values, message):
         runs_of(experiments, "tiny", everything=True)
 
 
-def test_a_rank_that_becomes_no_whole_number_is_refused(experiments):
+def test_a_rank_that_becomes_no_whole_number_leaves_its_row_out_alone(experiments):
+    before = runs_of(experiments, "tiny", everything=True)
     file = experiments / "controls/llava-mix-equal-k3.yaml"
     file.write_text(file.read_text().replace(" r: 32", " r: 36"))
-    with pytest.raises(ConfigError, match=r"k3\.yaml: 36 at rank_32 = 4 of scale tiny is no whole"):
-        runs_of(experiments, "tiny", everything=True)
+    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
+    with pytest.raises(NotAtScale, match=r"k3\.yaml: 36 at rank_32 = 4 of scale tiny is no whole"):
+        run_config(scale, find(rows, "llava-mix-equal-k3"))
+    left_out = {}
+    runs = resolve_runs(scale, rows, rows, (0,), left_out=left_out)
+    assert {run.hash for run in before} - {run.hash for run in runs} == {
+        run.hash for run in before if run.rows == ("llava-mix-equal-k3",)
+    }
+    assert "36 at rank_32" in left_out["llava-mix-equal-k3"].reason
+    # Of what was not asked for nothing is said.
+    left_out = {}
+    resolve_runs(scale, rows, [find(rows, "llava-mix-1-1-1")], (0,), left_out=left_out)
+    assert left_out == {}
 
 
 def test_an_unknown_scale_is_said(experiments):

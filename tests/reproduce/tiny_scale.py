@@ -11,6 +11,29 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 DOMAINS = ("general", "document", "biomedicine")
 
 
+MORE = tuple(f"{domain}-short" for domain in DOMAINS)
+
+
+def write_beyond(folder: Path, **scale) -> Path:
+    """`write_experiments` with three further domains, and with a stage 1 that rows may change."""
+    more = {}
+    for number, name in enumerate(MORE, start=3):
+        train = write_dataset(folder / "data" / name, name, 16, number)
+        test = write_dataset(folder / "bench" / name, "test", 6, 10 + number)
+        test = test.rename(test.with_suffix(".jsonl"))
+        more[name] = {
+            "datasets": [{"name": name, "path": str(train)}],
+            "benchmarks": [{"name": name, "path": str(test), "limit": 4, "max_new_tokens": 4}],
+            "columns": [name],
+        }
+    experiments = write_experiments(folder, more=more, stage_1="tiny/pretrain.yaml", **scale)
+    values = yaml.safe_load((experiments / "tiny/finetune.yaml").read_text())
+    values |= {"stage": "pretrain", "seed": 3}
+    values["train"] |= {"max_steps": 3, "learning_rate": 1e-3}
+    (experiments / "tiny/pretrain.yaml").write_text(yaml.safe_dump(values))
+    return experiments
+
+
 def write_experiments(folder: Path, **scale) -> Path:
     """A copy of the shipped configs with a scale ``tiny`` that runs anywhere.
 

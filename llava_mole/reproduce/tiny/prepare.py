@@ -6,6 +6,7 @@ from llava_mole.config import load
 from llava_mole.model.small_parts import prepare_efficientnet
 from llava_mole.reproduce.tiny.base import build_base
 from llava_mole.reproduce.tiny.data import build_data
+from llava_mole.reproduce.tiny.short import build_short
 from llava_mole.train.config import RunConfig
 from llava_mole.train.run import train
 
@@ -23,6 +24,7 @@ def prepare(experiments: Path) -> None:
     """
     stage_1 = load(RunConfig, experiments / "tiny" / "pretrain.yaml")
     build_data(DATA)
+    build_short(DATA)
     prepare_efficientnet(stage_1.model.vision_pretrained)
     build_base(stage_1, Path(stage_1.model.language_model))
     train(stage_1)

@@ -9,7 +9,7 @@ from llava_mole.config import from_dict
 from llava_mole.data.records import Record, Turn
 from llava_mole.model.build import build_model
 from llava_mole.model.processor import build_processor
-from llava_mole.reproduce.tiny import base, data
+from llava_mole.reproduce.tiny import base, data, short
 from llava_mole.reproduce.tiny.questions import DOMAINS, LETTERS, QUESTIONS
 from llava_mole.train.config import RunConfig
 from llava_mole.train.encoder import encoder_for
@@ -67,6 +67,26 @@ def test_built_once(folder, monkeypatch):
     data.build_data(folder, data.Sizes(pretrain=1, train=60, test=40), test_questions=20)
 
 
+def test_short_domains_ask_the_same_of_the_same_images_in_another_code(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")}
+    short.build_short(folder)
+    assert all(path.read_bytes() == text for path, text in before.items())
+    for domain in DOMAINS:
+        for name, source in short.FILES.items():
+            own, full = rows(folder, domain, name), rows(folder, domain, source)
+            assert len(own) == len(full) > 0
+            for one, other in zip(own, full, strict=True):
+                question = next(q for q in QUESTIONS if q.name == other["task"])
+                in_short = short.short_of(question)
+                assert (one["image"], one["task"]) == (other["image"], other["task"])
+                asked, answer = (turn["value"] for turn in one["conversations"])
+                assert asked == f"<image>\n{in_short.text}" != other["conversations"][0]["value"]
+                value = question.codes[domain].index(other["conversations"][1]["value"])
+                assert in_short.codes[f"{domain}-short"][value] == answer
+                # The very same image and question in two forms: the answers contradict.
+                assert answer != other["conversations"][1]["value"]
+
+
 def stage_1(folder: Path, at: Path) -> RunConfig:
     """Stage 1 with a random CLIP in place of EfficientNet."""
     section = tiny_model_section(at)
@@ -90,6 +110,7 @@ def stage_1(folder: Path, at: Path) -> RunConfig:
 
 def test_the_base_model_is_a_decoder_that_stage_1_loads(folder, tmp_path):
     config = stage_1(folder, tmp_path)
+    short.build_short(folder)
     base.build_base(config, tmp_path / "decoder", steps=3)
     model, processor = build_model(config.model), build_processor(config.model)
     assert model.config.text_config.hidden_size == base.ARCHITECTURE["hidden_size"]
@@ -97,7 +118,7 @@ def test_the_base_model_is_a_decoder_that_stage_1_loads(folder, tmp_path):
     encoder = encoder_for(config.model, processor)
     unknown = processor.tokenizer.unk_token_id
     for domain in DOMAINS:
-        for name in ("plain", "code_train"):
+        for name in ("plain", "code_train", "short_train"):
             for row in rows(folder, domain, f"{name}.jsonl")[:50]:
                 turns = tuple(
                     Turn("user" if turn["from"] == "human" else "assistant", turn["value"])

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from llava_mole.reproduce.tiny.questions import (
     QUESTIONS,
     values_of,
 )
+from llava_mole.reproduce.tiny.short import short_of
 
 
 def drawn(box, colour=(200, 0, 0)):
@@ -62,3 +65,23 @@ def test_no_value_has_one_letter_in_two_domains():
         for value in range(4):
             letters = {question.codes[domain][value] for domain in DOMAINS}
             assert len(letters) == len(DOMAINS)
+
+
+def test_six_codes_differ_wherever_four_letters_let_them():
+    shared = dict.fromkeys(itertools.permutations(DOMAINS, 2), 0)
+    for question in QUESTIONS:
+        in_short = short_of(question)
+        assert set(in_short.text.split()) <= set(question.text.split())
+        assert in_short.text != question.text
+        for value in range(4):
+            full = {domain: question.codes[domain][value] for domain in DOMAINS}
+            short = {domain: in_short.codes[f"{domain}-short"][value] for domain in DOMAINS}
+            assert len(set(short.values())) == len(DOMAINS)
+            assert all(full[domain] != short[domain] for domain in DOMAINS)
+            for one, other in shared:
+                shared[one, other] += short[one] == full[other]
+        for code in in_short.codes.values():
+            assert sorted(code) == sorted(LETTERS)
+    # Of 16 values; 2 of each value's six letters must meet one of the other three.
+    assert set(shared.values()) <= {4, 5, 6}
+    assert sum(shared.values()) == 16 * 2

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import torch
 
+from llava_mole.data.mixture import Mixture, Part
 from llava_mole.eval.paper import DOMAINS
 from llava_mole.model.build import build_model
 from llava_mole.reproduce.cost import ASSUMPTION, Weights, gpu_hours, weights_met
-from llava_mole.reproduce.runs import Run
+from llava_mole.reproduce.runs import Run, stages_of, summary
 from llava_mole.reproduce.scales import Scale
-from llava_mole.reproduce.store import Store
+from llava_mole.reproduce.store import Store, as_json
 from llava_mole.train.adapter import attach
 from llava_mole.train.config import RunConfig
 from llava_mole.train.dryrun import GIB, memory_terms, mixture_of, steps_of
+from llava_mole.train.rundir import finished
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def plan(runs: Sequence[Run], scale: Scale, store: Store) -> list[Planned]:
             found.append(Planned(run, None, None, None, None, None, done))
             continue
         steps, samples = _data(run.config, scale)
+        if steps is None:
+            steps = _steps_of_another_seed(run, store)
         size = hours = seconds = None
         if scale.put_on is None:
             key = repr((run.config.model, run.config.adapter))
@@ -102,19 +106,42 @@ def text(planned: Sequence[Planned], scale: Scale, processes: int) -> str:
             f"GiB/GPU: on {scale.ranks} GPUs, as 'llava-mole train --dry-run' adds it up, the "
             "activations of a full row an estimate; the paper's dense experts took more."
         )
-    elif any(one.seconds is None for one in left if one.run.config is not None):
-        lines.append("time: not measured, as no run of this scale is finished")
-    elif left:
-        seconds = sum(one.seconds for one in left if one.seconds is not None)
-        lines.append(
-            f"left to do: {seconds / 60:,.1f} min of one process, "
-            f"{seconds / 60 / processes:,.1f} min on {processes} (from the finished runs' time)"
-        )
+    else:
+        lines += _time(left, processes)
+    lines += [
+        f"stage 1 first, once, not counted: {names[0]}'s, {stage.config.train.max_steps:,} steps"
+        if stage.config.train.max_steps > 0
+        else f"stage 1 first, once, not counted: {names[0]}'s"
+        for stage, names in stages_of(one.run for one in left)
+        if not finished(stage.folder)
+    ]
     return "\n".join(lines)
+
+
+def _time(left: Sequence[Planned], processes: int) -> list[str]:
+    """How long a small scale's runs will take, and for how many that is not known, and why."""
+    lines = []
+    if known := [one.seconds for one in left if one.seconds is not None]:
+        minutes = sum(known) / 60
+        lines.append(
+            f"left to do: {minutes:,.1f} min of one process, {minutes / processes:,.1f} min on "
+            f"{processes} (from the finished runs' time a step)"
+        )
+    unknown = [one for one in left if one.seconds is None and one.run.config is not None]
+    if stepless := [one for one in unknown if one.steps is None]:
+        lines.append(
+            f"time of {len(stepless)} runs: unknown, as their steps hang on data that is not here "
+            f"(first {stepless[0].run.name})"
+        )
+    if len(unknown) > len(stepless):
+        lines.append("time: not measured, as no run of this scale is finished")
+    return lines
 
 
 def _data(config: RunConfig, scale: Scale) -> tuple[int | None, dict[str, int] | None]:
     _, mixture = mixture_of(config)
+    if mixture is None:
+        mixture = _resampled(config)
     if mixture is None:
         return None, None
     per_epoch, steps = steps_of(config, mixture, scale.ranks)
@@ -124,6 +151,28 @@ def _data(config: RunConfig, scale: Scale) -> tuple[int | None, dict[str, int] |
         samples[part.domain] += counts[part.name]
     passes = steps / per_epoch if per_epoch else 0
     return steps, {name: round(count * passes) for name, count in samples.items()}
+
+
+def _resampled(config: RunConfig) -> Mixture | None:
+    """The mixture of data that is not here, if every set is resampled: its size does not matter."""
+    domains = config.data.drawn().domains
+    sets = [(name, group, d) for name, group in domains.items() for d in group.datasets]
+    if any(d.resample is None for _, _, d in sets):
+        return None
+    parts = [
+        Part(name, d.name, d.resample, group.weight * d.weight, d.resample)
+        for name, group, d in sets
+    ]
+    return Mixture(parts, config.seed)
+
+
+def _steps_of_another_seed(run: Run, store: Store) -> int | None:
+    """The steps that the row took with another seed."""
+    settings = as_json(summary(run))
+    for line in store.lines.values():
+        if set(line["rows"]) & set(run.rows) and line["config"] == settings and line.get("steps"):
+            return line["steps"]
+    return None
 
 
 def _sizes(config: RunConfig, ranks: int) -> Sizes:

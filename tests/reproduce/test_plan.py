@@ -4,15 +4,16 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llava_mole.reproduce.cost import PAPER_HOURS, PAPER_SAMPLES, Weights, gpu_hours
 from llava_mole.reproduce.plan import plan, text
 from llava_mole.reproduce.rows import read_rows
-from llava_mole.reproduce.runs import resolve_runs
+from llava_mole.reproduce.runs import resolve_runs, summary
 from llava_mole.reproduce.scales import read_scale
 from llava_mole.reproduce.select import select
 from llava_mole.reproduce.store import Store
-from tests.reproduce.tiny_scale import write_experiments
+from tests.reproduce.tiny_scale import write_beyond, write_experiments
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 
@@ -91,12 +92,78 @@ def test_a_small_scale_says_what_was_not_measured(tmp_path):
     assert "time: not measured" in text([one], scale, 2)
 
 
-def test_without_data_and_published_sizes_the_steps_are_unknown(tmp_path):
+@pytest.fixture
+def world(tmp_path):
+    """Experiments whose data is not here, their results, and a way to plan a row."""
     experiments = write_experiments(tmp_path)
     for file in (tmp_path / "data").rglob("*.json"):
         file.unlink()
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    runs = resolve_runs(scale, rows, select(rows, experiments, names=["llava-mix-1-2-0"]), (0,))
-    (one,) = plan(runs, scale, Store(tmp_path / "results.jsonl", "tiny"))
+    store = Store(tmp_path / "results.jsonl", "tiny")
+
+    def planned(name, seeds=(0,)):
+        runs = resolve_runs(scale, rows, select(rows, experiments, names=[name]), seeds)
+        return runs, plan(runs, scale, store)
+
+    return experiments, scale, store, planned
+
+
+def finish(store, run, steps, seconds):
+    score = {"value": 1.0, "low": 1.0, "high": 1.0, "questions": 1}
+    store.add(
+        {
+            "hash": run.hash,
+            "scale": "tiny",
+            "rows": list(run.rows),
+            "seed": run.seed,
+            "config": summary(run),
+            "scores": {"general": score},
+            "seconds": {"attempts": 1, "train": seconds, "eval": 5.0},
+            "steps": steps,
+        }
+    )
+
+
+def test_without_data_and_published_sizes_the_steps_are_unknown(world):
+    _, scale, store, planned = world
+    _, (one,) = planned("llava-mix-1-2-0")
     assert (one.steps, one.samples) == (None, None)
     assert "?" in text([one], scale, 2)
+    # Finished runs of the scale do not help then; the reason is said, and not another one.
+    runs, _ = planned("llava-mix-1-1-1")
+    finish(store, runs[0], 6, 60.0)
+    _, (one,) = planned("llava-mix-1-2-0")
+    said = text([one], scale, 2)
+    assert "time of 1 runs: unknown, as their steps hang on data that is not here" in said
+    assert "no run of this scale is finished" not in said
+
+
+def test_another_seed_says_the_steps_and_finished_runs_the_pace(world):
+    _, scale, store, planned = world
+    (first, _), _ = planned("llava-mix-1-2-0", (0, 1))
+    finish(store, first, 8, 80.0)
+    _, (done, left) = planned("llava-mix-1-2-0", (0, 1))
+    assert (done.done, left.done, left.steps) == (True, False, 8)
+    assert left.seconds == pytest.approx(8 * 10 + 5)
+    assert "left to do: 1.4 min of one process, 0.7 min on 2" in text([done, left], scale, 2)
+
+
+def test_sets_that_are_resampled_need_not_be_here(world):
+    experiments, _, _, planned = world
+    file = experiments / "tiny/finetune.yaml"
+    values = yaml.safe_load(file.read_text())
+    for domain in values["data"]["domains"].values():
+        domain["datasets"][0]["resample"] = 40
+    file.write_text(yaml.safe_dump(values))
+    _, (one,) = planned("llava-mix-1-2-0")
+    assert dict(one.samples) == {"general": 40, "document": 80, "biomedicine": 0}
+    assert one.steps == 120 // 8
+
+
+def test_a_stage_1_that_is_made_on_the_way_is_said(tmp_path):
+    experiments = write_beyond(tmp_path)
+    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
+    chosen = select(rows, experiments, names=["llava-mix-stage1-5e-2"])
+    runs = resolve_runs(scale, rows, chosen, (0, 1))
+    planned = plan(runs, scale, Store(tmp_path / "results.jsonl", "tiny"))
+    assert text(planned, scale, 2).count("stage 1 first, once, not counted: llava-mix-stage1") == 1

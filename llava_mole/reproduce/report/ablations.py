@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llava_mole.reproduce import intervals
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.report.content import (
     NOTHING,
@@ -16,6 +15,7 @@ from llava_mole.reproduce.report.content import (
     number,
     signed,
 )
+from llava_mole.reproduce.report.means import SUMS, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
@@ -25,13 +25,10 @@ from llava_mole.reproduce.report.routers import (
     information_cell,
     smallest,
 )
-from llava_mole.reproduce.types import Score
 
 FOLDER = "ablations"
 # What every ablation changes one thing of, the plain LoRA of as many parameters, the same rank's.
 MOLE, EQUAL, PLAIN = "llava-mole-1-1-1", "llava-mix-equal-1-1-1", "llava-mix-1-1-1"
-# eHub's All is a sum of five per cents.
-_SUMS = {"All": 5}
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def ablations_table(results: Results) -> Table | None:
         f"Training time is a multiple of {plain}'s, median over common seeds. Runs were measured "
         "beside other runs on the same cores: read it as a rough figure.",
     ]
-    if any(column in _SUMS for column in results.columns):
+    if any(column in SUMS for column in results.columns):
         notes[0] += " In a domain's mean, All counts as its fifth, the mean of its five columns."
     if missing := [results.title(line.name) for line in lines if line.mean is None]:
         notes.append(f"Not measured: {listed(missing)}.")
@@ -128,31 +125,10 @@ def _estimate(
     results: Results, columns: Mapping[str, Sequence[str]], name: str, against: str | None = None
 ) -> Difference | None:
     """Mean of the domains' means over seeds, of one row or of one less another."""
-    terms = [(1, name)] if against is None else [(1, name), (-1, against)]
-    weights = {
-        column: 1 / (len(columns) * len(names) * _SUMS.get(column, 1))
-        for names in columns.values()
-        for column in names
-    }
-    seeds = None
-    for _, row in terms:
-        found = results.measured.get(row)
-        scores = found.scores if found else {}
-        full = {seed for seed, values in scores.items() if weights.keys() <= values.keys()}
-        seeds = full if seeds is None else seeds & full
-    if not seeds:
-        return None
-    ordered = sorted(seeds)
-    scaled = [
-        (sign, [_scaled(results.measured[row].scores[seed][column], weight) for seed in ordered])
-        for sign, row in terms
-        for column, weight in weights.items()
-    ]
-    return intervals.of_scores(scaled, ordered, results.claims.confidence)
-
-
-def _scaled(score: Score, weight: float) -> Score:
-    return Score(weight * score.value, weight * score.low, weight * score.high, score.questions)
+    terms = mean_terms(columns, name)
+    if against is not None:
+        terms += mean_terms(columns, against, -1)
+    return weighted(results, terms)
 
 
 def _ratio(results: Results, name: str, figure: str, against: str) -> float | None:

@@ -1,16 +1,20 @@
 """The report for programs: every figure with what it rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.judge import Judgement
 from llava_mole.reproduce.report.ablations import ablations, as_json
+from llava_mole.reproduce.report.prediction import Point
+from llava_mole.reproduce.report.prediction import as_json as prediction_as_json
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import information
 
 
-def machine(results: Results, stamp: Mapping[str, Any]) -> dict[str, Any]:
+def machine(
+    results: Results, stamp: Mapping[str, Any], points: Sequence[Point] = ()
+) -> dict[str, Any]:
     """What ``report.json`` holds.
 
     The paper's values stand beside a row's at the paper's scale only; the claims' verdicts by print
@@ -43,6 +47,7 @@ def machine(results: Results, stamp: Mapping[str, Any]) -> dict[str, Any]:
         "claims": [_judgement(one) for one in results.judgements],
         "rows": rows,
         "ablations": [_plain(as_json(line)) for line in ablations(results)],
+        **({"prediction": _plain(prediction_as_json(points))} if points else {}),
     }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llava_mole.reproduce.report.ablations import FOLDER, ablations_table
+from llava_mole.reproduce.report.beyond import FOLDER as BEYOND
+from llava_mole.reproduce.report.beyond import beyond_tables, in_beyond_tables
 from llava_mole.reproduce.report.content import (
     NOTHING,
     Cell,
@@ -29,8 +31,13 @@ def tables(results: Results) -> Iterator[Table]:
     for table in dict.fromkeys(row.table for row in results.rows):
         if table == FOLDER and (ours := ablations_table(results)):
             yield ours
-        else:
-            yield _scores(results, table, [row for row in results.rows if row.table == table])
+            continue
+        rows = [row for row in results.rows if row.table == table]
+        if table == BEYOND:
+            yield from beyond_tables(results)
+            rows = [row for row in rows if not in_beyond_tables(row.name)]
+        if rows:
+            yield _scores(results, table, rows)
     if costs := _costs(results):
         yield costs
 

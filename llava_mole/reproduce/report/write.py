@@ -8,14 +8,21 @@ from typing import Any
 from llava_mole.config import ConfigError
 from llava_mole.files import replace_json, replace_text
 from llava_mole.reproduce.claims import load
+from llava_mole.reproduce.cosines import Cosines
 from llava_mole.reproduce.judge import judge
 from llava_mole.reproduce.report.content import Figure, Report
-from llava_mole.reproduce.report.figures import figures
+from llava_mole.reproduce.report.figures import figures, prediction
 from llava_mole.reproduce.report.html import html
 from llava_mole.reproduce.report.latex import latex
 from llava_mole.reproduce.report.machine import machine
 from llava_mole.reproduce.report.markdown import markdown
 from llava_mole.reproduce.report.notes import notes_of
+from llava_mole.reproduce.report.prediction import (
+    Point,
+    points_of,
+    points_table,
+    prediction_table,
+)
 from llava_mole.reproduce.report.results import Results, Scale
 from llava_mole.reproduce.report.tables import stamp_table, tables
 from llava_mole.reproduce.report.verdicts import claims_table, comparisons_table
@@ -37,6 +44,7 @@ def write(
     folder: Path,
     stamp: Mapping[str, Any],
     selection: str = "all",
+    cosines: Sequence[Cosines] = (),
 ) -> Path:
     """Writes ``report.md``, ``.html``, ``.tex``, ``.json`` and ``figures/*.png`` into a folder.
 
@@ -48,6 +56,7 @@ def write(
         folder: what was there of an earlier report is replaced.
         stamp: what it was made of: config hashes, seeds, versions, command.
         selection: ``all`` claims, or ``headline``.
+        cosines: of the domains' gradients, which losses are held against; none leaves that out.
 
     Returns:
         The Markdown report's path.
@@ -62,7 +71,8 @@ def write(
     except ConfigError as error:
         raise ConfigError(f"{claims_file}: {error}") from None
     results = Results(scale, rows, every, measured, claims, judgements)
-    report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [])
+    points = points_of(results, cosines) if cosines else []
+    report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [], points)
     for part in report.parts:
         if isinstance(part, Figure):
             _replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
@@ -73,18 +83,26 @@ def write(
             old.unlink()
     replace_text(folder / "report.html", html(report))
     replace_text(folder / "report.tex", latex(report, _PICTURES))
-    replace_json(folder / "report.json", machine(results, stamp))
+    replace_json(folder / "report.json", machine(results, stamp, points))
     replace_text(folder / "report.md", markdown(report, _PICTURES))
     return folder / "report.md"
 
 
-def _report(results: Results, stamp: Mapping[str, Any], notes: Sequence[str]) -> Report:
+def _report(
+    results: Results, stamp: Mapping[str, Any], notes: Sequence[str], points: Sequence[Point]
+) -> Report:
     scores = list(tables(results))
     drawn = list(figures(results))
     forest = {figure.name: figure for figure in drawn if figure.name.startswith("claim-")}
     parts: list = [claims_table(results)]
     parts += [figure for figure in drawn if figure.name not in forest]
     parts += scores
+    predicted = [
+        prediction_table(points),
+        prediction(points, results.scale.label),
+        points_table(points, results.title),
+    ]
+    parts += [part for part in predicted if part is not None]
     for judgement in results.judgements:
         parts.append(comparisons_table(results, judgement))
         if figure := forest.get(f"claim-{judgement.name}"):

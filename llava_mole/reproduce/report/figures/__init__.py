@@ -6,8 +6,11 @@ from llava_mole.reproduce.report.content import Figure
 from llava_mole.reproduce.report.figures.curves import experts, ranks
 from llava_mole.reproduce.report.figures.domains import domains
 from llava_mole.reproduce.report.figures.forest import forests
+from llava_mole.reproduce.report.figures.prediction import prediction
 from llava_mole.reproduce.report.figures.routing import load, specialisation
 from llava_mole.reproduce.report.results import Results
+
+__all__ = ["figures", "prediction"]
 
 
 def figures(results: Results) -> Iterator[Figure]:

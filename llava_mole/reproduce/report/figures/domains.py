@@ -19,13 +19,8 @@ from llava_mole.reproduce.report.figures.style import (
     pyplot,
 )
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.report.singles import BASELINES
 
-# The row trained on a domain alone is its baseline.
-BASELINES = {
-    "general": "llava-1.5-1-0-0",
-    "document": "llava-doc-0-1-0",
-    "biomedicine": "llava-med-0-0-1",
-}
 _ROWS = (
     *BASELINES.values(),
     "llava-mix-1-1-1",

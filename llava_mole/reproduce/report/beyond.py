@@ -1,0 +1,199 @@
+"""What the paper leaves open: another stage 1, and six domains with more experts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from llava_mole.reproduce.intervals import Difference
+from llava_mole.reproduce.report.content import (
+    NOTHING,
+    Cell,
+    Table,
+    interval,
+    listed,
+    number,
+    signed,
+)
+from llava_mole.reproduce.report.means import SUMS, Term, mean_terms, weighted
+from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.report.routers import (
+    INFORMATION_NOTE,
+    half_width,
+    information,
+    information_cell,
+    smallest,
+)
+from llava_mole.reproduce.report.singles import SINGLES
+
+FOLDER = "beyond"
+# ROW-stage1-WHAT is ROW-1-1-1 after another stage 1.
+_STAGE_1, _USUAL = "-stage1-", "-1-1-1"
+_MIX = "llava-mix-six"
+_SIX = (_MIX, "llava-mole-six")
+_LOSS = "stage_1_loss"
+
+
+def beyond_tables(results: Results) -> Iterator[Table]:
+    """Those of the rows that are shown."""
+    names = [row.name for row in results.rows if row.table == FOLDER]
+    if others := [name for name in names if _STAGE_1 in name]:
+        yield _stage_1(results, others)
+    if six := [name for name in names if name.startswith(_SIX)]:
+        yield _six_domains(results, six)
+
+
+def in_beyond_tables(name: str) -> bool:
+    """Whether one of these tables has the row."""
+    return _STAGE_1 in name or name.startswith(_SIX) or name in SINGLES.values()
+
+
+def _stage_1(results: Results, names: Sequence[str]) -> Table:
+    usual = {name: name.partition(_STAGE_1)[0] + _USUAL for name in names}
+    header = ["row", "stage 1's loss", "seeds", *results.scale.columns, "mean of domains"]
+    header += ["less the usual stage 1's", "parameters"]
+    rows = []
+    for name in [*dict.fromkeys(usual.values()), *names]:
+        mean = weighted(results, mean_terms(results.scale.columns, name))
+        loss = _loss(results, name, own=name in usual)
+        before = usual.get(name)
+        cells = [Cell(results.title(name)), _plain(loss, 3), _seeds(mean)]
+        cells += _domains(results, results.scale.columns, name)
+        cells.append(_score(mean))
+        cells.append(_difference(before and _more(results, name, before)))
+        rows.append([*cells, _parameters(results, name)])
+    notes = [
+        "One stage 1 is shared by all seeds of its rows, so the intervals know nothing of how "
+        "another one would have come out. Its loss is the cross-entropy of its last steps, in nats "
+        "a token, on plain answers in all domains.",
+        _paired(results, "the same row's after the usual stage 1"),
+    ]
+    return _noted(results, Table("table-stage-1", "Stage 1", header, rows, notes), names)
+
+
+def _six_domains(results: Results, names: Sequence[str]) -> Table:
+    columns = {**results.scale.columns, **_more_columns(results)}
+    singles = [
+        term
+        for domain, row in SINGLES.items()
+        if domain in columns
+        for term in _of(mean_terms(columns, row), columns[domain])
+    ]
+    header = ["row", "seeds", *columns, "mean of domains", "less one domain each"]
+    header += [f"less {results.title(_MIX)}", "routing, bits", "least used expert, %"]
+    header += ["parameters"]
+    mean = weighted(results, singles)
+    first = [Cell("one domain each, plain LoRA"), _seeds(mean)]
+    first += [
+        _score(weighted(results, _of(singles, names_of, len(columns))))
+        for names_of in columns.values()
+    ]
+    rows = [[*first, _score(mean), *[Cell(NOTHING)] * 5]]
+    for name in sorted(names, key=_place):
+        mean = weighted(results, mean_terms(columns, name))
+        cells = [Cell(results.title(name)), _seeds(mean), *_domains(results, columns, name)]
+        cells.append(_score(mean))
+        less = [(-weight, row, column) for weight, row, column in singles]
+        cells.append(_difference(weighted(results, [*mean_terms(columns, name), *less])))
+        against = None if name == _MIX else _more(results, name, _MIX, columns)
+        cells += [_difference(against), information_cell(information(results, name))]
+        least = smallest(results, name)
+        cells.append(
+            Cell(NOTHING)
+            if least is None
+            else Cell(number(least.mean, 1), (f"even {number(least.even, 1)}",), value=least.mean)
+        )
+        rows.append([*cells, _parameters(results, name)])
+    notes = [
+        "Six domains: three image sources, each asked in full and in short, with a code of its own "
+        "each time. The first line is six runs, each on the column's domain alone; a mixture shows "
+        "every domain as often.",
+        _paired(results, "the other's"),
+        INFORMATION_NOTE,
+    ]
+    return _noted(results, Table("table-six", "Six domains", header, rows, notes), names)
+
+
+def _place(name: str) -> tuple[bool, int]:
+    """Plain LoRA, its equals and MoLE in turn, by K."""
+    experts = name.rpartition("-k")[2]
+    return name.startswith("llava-mole"), int(experts) if experts.isdigit() else 0
+
+
+def _more_columns(results: Results) -> dict[str, Sequence[str]]:
+    return {name: one.columns for name, one in getattr(results.scale, "more", {}).items()}
+
+
+def _of(terms: Sequence[Term], columns: Sequence[str], factor: float = 1) -> list[Term]:
+    return [(factor * weight, row, column) for weight, row, column in terms if column in columns]
+
+
+def _domains(results: Results, columns: Mapping[str, Sequence[str]], name: str) -> list[Cell]:
+    """A row's mean in each domain."""
+    return [
+        _score(weighted(results, mean_terms({domain: names}, name)))
+        for domain, names in columns.items()
+    ]
+
+
+def _more(
+    results: Results,
+    name: str,
+    against: str,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> Difference | None:
+    columns = columns or results.scale.columns
+    return weighted(results, [*mean_terms(columns, name), *mean_terms(columns, against, -1)])
+
+
+def _loss(results: Results, name: str, own: bool) -> float | None:
+    """A row's stage 1's loss; the usual one is every row's that has none of its own."""
+    names = [name] if own else [one for one in results.measured if _STAGE_1 not in one]
+    for one in names:
+        found = results.measured.get(one)
+        for extras in found.extras.values() if found else ():
+            if _LOSS in extras:
+                return extras[_LOSS]
+    return None
+
+
+def _parameters(results: Results, name: str) -> Cell:
+    found = results.measured.get(name)
+    values = [v["parameters"] for v in found.extras.values() if "parameters" in v] if found else []
+    return Cell(f"{values[0]:,.0f}", value=values[0]) if values else Cell(NOTHING)
+
+
+def _plain(value: float | None, digits: int) -> Cell:
+    return Cell(NOTHING) if value is None else Cell(number(value, digits), value=value)
+
+
+def _seeds(mean: Difference | None) -> Cell:
+    return Cell(NOTHING) if mean is None else Cell(str(len(mean.seeds)), value=len(mean.seeds))
+
+
+def _score(found: Difference | None) -> Cell:
+    if found is None:
+        return Cell(NOTHING)
+    return Cell(number(found.value), (half_width(found),), value=found.value)
+
+
+def _difference(found: Difference | None) -> Cell:
+    if found is None:
+        return Cell(NOTHING)
+    below = [interval(found.low, found.high, sign=True)]
+    below += ["one seed"] if len(found.seeds) == 1 else []
+    return Cell(signed(found.value), tuple(below), value=found.value)
+
+
+def _paired(results: Results, what: str) -> str:
+    level = f"{100 * results.claims.confidence:g} %"
+    note = (
+        f"Scores are means over each row's own seeds, ± half of the {level} interval. Differences "
+        f"are of the domains' mean less {what}, paired over common seeds."
+    )
+    if any(column in SUMS for column in results.columns):
+        note += " In a domain's mean, All counts as its fifth, the mean of its five columns."
+    return note
+
+
+def _noted(results: Results, table: Table, names: Sequence[str]) -> Table:
+    missing = [results.title(name) for name in names if name not in results.measured]
+    more = [f"Not measured: {listed(missing)}."] if missing else []
+    return Table(table.name, table.title, table.header, table.rows, [*table.notes, *more])

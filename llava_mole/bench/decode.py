@@ -8,7 +8,6 @@ The arms are timed in shuffled order (`llava_mole.bench.timing`), the decode ste
 token; a ratio is the median over rounds of ``arm / LoRA`` within one round.
 """
 
-import copy
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch import nn
 from transformers import BatchFeature, GenerationConfig
 
 from llava_mole.bench.figures import Figure, say
+from llava_mole.bench.sharing import share_parameters
 from llava_mole.bench.small import small_llava
 from llava_mole.bench.timing import Times, ratio_figure, rounds
 from llava_mole.generate import encode_prompts
@@ -174,10 +174,10 @@ class _Steps:
 def _arms(base: nn.Module, settings: Settings) -> dict[str, nn.Module]:
     adapters = {LORA: AdapterConfig(type="lora")}
     adapters |= {f"MoLE K={k}": AdapterConfig(type="mole", num_experts=k) for k in settings.experts}
-    arms = {BASE: _share(base)}
+    arms = {BASE: share_parameters(base)}
     for name, adapter in adapters.items():
         adapter.r, adapter.lora_alpha, adapter.lora_dropout = settings.r, 2 * settings.r, 0.0
-        model = _share(base)
+        model = share_parameters(base)
         torch.manual_seed(0)
         model = get_peft_model(model, peft_config(adapter, model))
         for key, weight in model.named_parameters():
@@ -186,12 +186,6 @@ def _arms(base: nn.Module, settings: Settings) -> dict[str, nn.Module]:
                 weight.normal_(std=0.02)
         arms[name] = model.eval()
     return arms
-
-
-def _share(model: nn.Module) -> nn.Module:
-    """A copy with the same parameters, not copies of them."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def _prompts(processor: Any, batch_size: int) -> BatchFeature:

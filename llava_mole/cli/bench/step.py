@@ -1,5 +1,6 @@
 """examples:
-# the quickstart's model and samples (made by 'bash scripts/quickstart.sh'), one CPU thread
+# the quickstart's model and samples (made by 'bash scripts/quickstart.sh'), one CPU thread; about
+# a quarter of an hour
 llava-mole bench step --json step.json --plot step.png
 
 # made-up samples and a small model of random weights: needs no data
@@ -31,11 +32,11 @@ from typing import Any
 
 from llava_mole.cli.arguments import device_of
 from llava_mole.cli.bench.report import machine_of, numbers, report
+from llava_mole.cli.bench.steady import ONE_ARENA, hold_memory, malloc_settings
 
 HELP = "a whole training step against LLaVA's way of making one"
 QUICKSTART = "configs/quickstart_finetune.yaml"
 PAPER = "configs/finetune_mole.yaml"
-_PICTURES = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,10 +109,12 @@ def _steps(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    device = device_of(arguments.device)
+    if device == "cpu":
+        hold_memory("step", **ONE_ARENA)  # before the long imports, which would be made twice
     from llava_mole.bench.figures import table
     from llava_mole.bench.step.measure import Settings, measure
 
-    device = device_of(arguments.device)
     settings = Settings(arguments.experts, arguments.rounds, _peak(arguments.peak_tflops, device))
     job = _job(arguments, device)
     load = os.getloadavg()[0]
@@ -123,7 +126,7 @@ def _steps(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         _plot(measured.speed, Path(arguments.plot))
     values = {"settings": asdict(settings), "samples": job.source, **measured.to_dict()}
-    values["lengths"] = job.lengths.tolist()
+    values |= {"lengths": job.lengths.tolist(), "malloc": malloc_settings()}
     return report(measured.figures, arguments.json, load, **values, **machine)
 
 

@@ -12,12 +12,12 @@ from llava_mole.mole.balance import (
     balance_loss,
     sum_by_sequence,
 )
+from llava_mole.mole.by_token import ffn_by_token, takes_by_token
 from llava_mole.mole.dispatch import BY_TOKEN_MAX_TOKENS, DISPATCH_PATHS, ROUTINGS, Dispatch
 from llava_mole.mole.domains import domain_loss, experts_of_domains
 from llava_mole.mole.experts import LoraExperts, lora_experts
 from llava_mole.mole.fused import FusedSettings, fused_ffn
 from llava_mole.mole.lora import lora_linear
-from llava_mole.mole.one_token import OneToken
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
 from llava_mole.mole.sequences import sequence_ids, sequence_layout
 from llava_mole.mole.statistics import (
@@ -39,13 +39,13 @@ __all__ = [
     "FusedSettings",
     "GlobalCounts",
     "LoraExperts",
-    "OneToken",
     "Route",
     "Router",
     "balance_loss",
     "dead_expert_share",
     "domain_loss",
     "experts_of_domains",
+    "ffn_by_token",
     "fused_ffn",
     "jensen_shannon",
     "load_entropy",
@@ -56,5 +56,6 @@ __all__ = [
     "sequence_layout",
     "sum_by_sequence",
     "summarize_load",
+    "takes_by_token",
     "tokens_per_expert",
 ]

@@ -20,7 +20,7 @@ DISPATCH_PATHS = ("auto", "fused", "loop", "masked", "grouped")
 # Up to this many tokens, an inference on the CPU takes them one by one. In half precision the fixed
 # cost of a product there is that of reading many tokens' experts.
 BY_TOKEN_MAX_TOKENS = 16
-_BY_TOKEN_DTYPES = (torch.float32, torch.float64)
+BY_TOKEN_DTYPES = (torch.float32, torch.float64)
 
 
 def _permute(x: torch.Tensor, order: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ class Dispatch:
         on_cpu = self.choice.device.type == "cpu"
         if not torch.is_grad_enabled():  # else every expert needs a gradient, if only of zeros
             tokens = len(self.choice)
-            if on_cpu and tokens <= BY_TOKEN_MAX_TOKENS and dtype in _BY_TOKEN_DTYPES:
+            if on_cpu and tokens <= BY_TOKEN_MAX_TOKENS and dtype in BY_TOKEN_DTYPES:
                 return "by_token"
             if not on_cpu and tokens <= self.num_experts:
                 return "gathered"

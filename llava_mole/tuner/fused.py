@@ -5,7 +5,7 @@ quantised class, a hook, a partition that ZeRO-3 gathers, sends the FFN to the g
 its own forward runs and hooks add the experts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -18,21 +18,16 @@ from llava_mole.mole import (
     LoraExperts,
     Route,
     Router,
+    ffn_by_token,
     fused_ffn,
 )
 from llava_mole.tuner.config import MoleConfig
 
 _LINEARS = ("gate_proj", "up_proj", "down_proj")
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def few_tokens(x: torch.Tensor) -> bool:
-    """Whether ``x (..., D)`` is a decode step, for which the general path has better ways."""
-    return not torch.is_grad_enabled() and x.numel() <= BY_TOKEN_MAX_TOKENS * x.shape[-1]
-
-
-def layer_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | None:
-    """What keeps an FFN from the fused path whatever its input; None if nothing does.
+def form_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | None:
+    """What in an FFN's making keeps it from the fused path; None if nothing does.
 
     An FFN qualifies by what its forward does, not by its class's name: transformers' decoders
     share Llama's, instruction by instruction.
@@ -49,10 +44,28 @@ def layer_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | No
         or type(ffn.act_fn) not in (nn.SiLU, SiLUActivation)
     ):
         return f"an FFN that computes what Llama's does, which {type(ffn).__name__} does not"
-    for name, linear in linears.items():
-        if obstacle := linear_obstacle(name, linear, own_hooks=1):
-            return obstacle
-    return _call_obstacle(ffn, own_hooks=0)
+    return None
+
+
+def call_obstacle(module: nn.Module, own_hooks: int = 0) -> str | None:
+    """What hangs on a module's call, so that it must not be left out; None if nothing does.
+
+    Args:
+        module: An FFN or a linear.
+        own_hooks: How many of its forward hooks are the tuner's own.
+    """
+    # Looked up in __dict__, as this runs for every linear of every forward.
+    inside = module.__dict__
+    if "forward" in inside:
+        return "a forward that nothing has replaced (accelerate's offloading does)"
+    if (
+        len(inside["_forward_hooks"]) != own_hooks
+        or inside["_forward_pre_hooks"]
+        or inside["_backward_hooks"]
+        or inside["_backward_pre_hooks"]
+    ):
+        return "an FFN and linears without other hooks"
+    return None
 
 
 def linear_obstacle(
@@ -63,24 +76,18 @@ def linear_obstacle(
     Args:
         name: What to call it.
         linear: A linear.
-        own_hooks: How many hooks on it are the tuner's own.
+        own_hooks: How many of its forward hooks are the tuner's own.
         trained: Whether it may be trained.
     """
-    if type(linear) is not nn.Linear or type(linear.weight) is not nn.Parameter:
+    parameters = linear.__dict__["_parameters"]
+    weight, bias = parameters.get("weight"), parameters.get("bias")
+    if type(linear) is not nn.Linear or type(weight) is not nn.Parameter:
         return f"an unquantised torch.nn.Linear as {name}, not {type(linear).__name__}"
-    if hasattr(linear.weight, "ds_id"):
+    if hasattr(weight, "ds_id"):
         return "whole weights on every rank, which ZeRO-3 does not keep"
-    if not trained and any(p.requires_grad for p in linear._parameters.values() if p is not None):
+    if not trained and (weight.requires_grad or (bias is not None and bias.requires_grad)):
         return f"a frozen base, and {name} is trained"
-    return _call_obstacle(linear, own_hooks)
-
-
-def _call_obstacle(module: nn.Module, own_hooks: int) -> str | None:
-    if "forward" in module.__dict__:
-        return "a forward that nothing has replaced (accelerate's offloading does)"
-    if sum(len(getattr(module, kind)) for kind in _HOOKS) != own_hooks:
-        return "an FFN and linears without other hooks"
-    return None
+    return call_obstacle(linear, own_hooks)
 
 
 def input_obstacle(x: torch.Tensor, weight: torch.Tensor, A: torch.Tensor) -> str | None:
@@ -93,9 +100,8 @@ def input_obstacle(x: torch.Tensor, weight: torch.Tensor, A: torch.Tensor) -> st
     """
     if torch.compiler.is_compiling():
         return "eager execution; torch.compile fuses the general path by itself"
-    device = x.device.type
-    autocast = torch.is_autocast_enabled(device)
-    inner = torch.get_autocast_dtype(device) if autocast else A.dtype
+    autocast = torch.is_autocast_enabled(x.device.type)
+    inner = torch.get_autocast_dtype(x.device.type) if autocast else A.dtype
     if not x.dtype == weight.dtype == inner:
         return (
             f"one dtype, and the input has {x.dtype}, the base {weight.dtype} and the adapter "
@@ -104,11 +110,16 @@ def input_obstacle(x: torch.Tensor, weight: torch.Tensor, A: torch.Tensor) -> st
     return None
 
 
+def few_tokens(x: torch.Tensor) -> bool:
+    """Whether ``x (..., D)`` is a decode step."""
+    return not torch.is_grad_enabled() and x.numel() <= BY_TOKEN_MAX_TOKENS * x.shape[-1]
+
+
 def run_fused(
     x: torch.Tensor,
     router: Router,
-    linears: Mapping[str, nn.Linear],
-    experts: list[LoraExperts],
+    linears: Sequence[nn.Linear],
+    experts: Sequence[LoraExperts],
     config: MoleConfig,
 ) -> tuple[torch.Tensor, Route]:
     """The FFN with its experts.
@@ -123,17 +134,15 @@ def run_fused(
     Returns:
         ``(..., D)``, and the route of the T tokens.
     """
-    dropout = experts[0].dropout
-    y, route = fused_ffn(
+    first = experts[0]
+    dropout = first.dropout
+    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    run = ffn_by_token if few_tokens(x) and not p else fused_ffn
+    y, route = run(
         x.reshape(-1, x.shape[-1]),
         (router.weight, router.bias),
-        tuple(part for linear in linears.values() for part in (linear.weight, linear.bias)),
+        tuple(part for linear in linears for part in (linear.weight, linear.bias)),
         tuple(part for own in experts for part in (own.A, own.B)),
-        FusedSettings(
-            experts[0].scaling,
-            config.routing,
-            config.gate_scaling,
-            dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0,
-        ),
+        FusedSettings(first.scaling, config.routing, config.gate_scaling, p),
     )
     return y.view(x.shape), route

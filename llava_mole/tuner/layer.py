@@ -7,9 +7,16 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from llava_mole.mole import Dispatch, LoraExperts, OneToken, Router, route
+from llava_mole.mole import Dispatch, LoraExperts, Router, route, takes_by_token
 from llava_mole.tuner.config import MoleConfig
-from llava_mole.tuner.fused import few_tokens, input_obstacle, layer_obstacle, run_fused
+from llava_mole.tuner.fused import (
+    call_obstacle,
+    few_tokens,
+    form_obstacle,
+    input_obstacle,
+    linear_obstacle,
+    run_fused,
+)
 from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import linear_features
 
@@ -54,9 +61,10 @@ class MoleLayer(nn.Module, BaseTunerLayer):
             setattr(self, attribute, nn.ModuleDict())
         self.adapter_layer_names = ("mole_router", *self.attributes.values())
         self._linears = dict(linears)  # not a ModuleDict, which would register each a second time
+        self._form_obstacle = form_obstacle(base_layer, linears)
         self._has_siblings = base_layer in linears.values()
         self._last = list(linears)[-1]
-        self._dispatches: dict[str, Dispatch | OneToken] = {}
+        self._dispatches: dict[str, Dispatch] = {}
         self._handles = [
             # No closure, so that copying or pickling a model takes the copied layer along.
             linear.register_forward_hook(partial(self.add_experts, name))
@@ -126,14 +134,11 @@ class MoleLayer(nn.Module, BaseTunerLayer):
             if not self._has_siblings:
                 self._dispatches = {}
 
-    def _route(self, x: torch.Tensor, adapter: str) -> Dispatch | OneToken:
+    def _route(self, x: torch.Tensor, adapter: str) -> Dispatch:
         config, router = self.state.configs[adapter], self.mole_router[adapter]
-        dispatch = None if self.training else OneToken.of(x, router, config)
-        if dispatch is None:
-            chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
-            dispatch = Dispatch(chosen, config.routing, config.dispatch)
-        self.state.record(self.index, adapter, dispatch.route)
-        return dispatch
+        chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
+        self.state.record(self.index, adapter, chosen)
+        return Dispatch(chosen, config.routing, config.dispatch)
 
     def _is_fused(self, x: torch.Tensor, adapter: str) -> bool:
         """Whether ``x`` takes the fused path.
@@ -142,23 +147,34 @@ class MoleLayer(nn.Module, BaseTunerLayer):
             ValueError: If it was asked for and something is in its way.
         """
         config = self.state.configs[adapter]
-        if config.dispatch not in ("auto", "fused") or few_tokens(x):
+        if config.dispatch not in ("auto", "fused"):
             return False
         if config.dispatch == "auto" and config.num_experts == 1:
             return False  # PEFT's LoRA, operation by operation
-        first = self._linears[next(iter(self._linears))]
-        obstacle = layer_obstacle(self.base_layer, self._linears)
-        obstacle = obstacle or input_obstacle(x, first.weight, self._experts(adapter)[0].A)
+        if few_tokens(x) and not takes_by_token(x, config.routing):
+            return False
+        obstacle = self._obstacle(x, adapter)
         if obstacle and config.dispatch == "fused":
             raise ValueError(f"dispatch='fused' needs {obstacle}; use dispatch='auto'.")
         return obstacle is None
+
+    def _obstacle(self, x: torch.Tensor, adapter: str) -> str | None:
+        if self._form_obstacle:
+            return self._form_obstacle
+        for name, linear in self._linears.items():
+            if obstacle := linear_obstacle(name, linear, own_hooks=1):
+                return obstacle
+        weight = self._linears["gate_proj"].weight
+        obstacle = call_obstacle(self.base_layer)
+        return obstacle or input_obstacle(x, weight, self._experts(adapter)[0].A)
 
     def _experts(self, adapter: str) -> list[LoraExperts]:
         return [getattr(self, attribute)[adapter] for attribute in self.attributes.values()]
 
     def _forward_fused(self, x: torch.Tensor, adapter: str) -> torch.Tensor:
         config, router = self.state.configs[adapter], self.mole_router[adapter]
-        y, chosen = run_fused(x, router, self._linears, self._experts(adapter), config)
+        linears, experts = self._linears.values(), self._experts(adapter)
+        y, chosen = run_fused(x, router, linears, experts, config)
         self.state.record(self.index, adapter, chosen)
         return y
 
@@ -180,9 +196,6 @@ class MoleLayer(nn.Module, BaseTunerLayer):
         result = output
         for adapter, dispatch in self._dispatches.items():
             experts = getattr(self, self.attributes[name])[adapter]
-            if isinstance(dispatch, OneToken):
-                result = result + dispatch.apply(x, experts)
-                continue
             x = self._cast_input_dtype(x, experts.A.dtype)
             delta = experts(x.reshape(-1, x.shape[-1]), dispatch)
             result = result + delta.view(output.shape)

@@ -13,7 +13,7 @@ from llava_mole.bench import decode
 from llava_mole.bench.small import small_llava
 from llava_mole.cli.main import main
 from llava_mole.model import ModelConfig, build_model, build_processor
-from llava_mole.mole import OneToken
+from llava_mole.tuner import fused
 from tests import tiny
 
 TINY = ["--experts", "2", "--new-tokens", "3", "--rounds", "3", "--rank", "4", "--device", "cpu"]
@@ -103,8 +103,13 @@ def test_decode_steps_equal_one_forward(dtype):
 
 @torch.inference_mode()
 def test_what_is_wrong_is_not_timed(monkeypatch):
-    right = OneToken.apply
-    monkeypatch.setattr(OneToken, "apply", lambda self, x, e: 1.1 * right(self, x, e))
+    right = fused.ffn_by_token
+
+    def wrong(*arguments):
+        y, route = right(*arguments)
+        return 1.1 * y, route
+
+    monkeypatch.setattr(fused, "ffn_by_token", wrong)
     settings = decode.Settings(experts=(3,), batch_sizes=(1,), size=SIZE, rounds=3, new_tokens=2)
     with pytest.raises(RuntimeError, match=r"MoLE K=3: logits differ .* not timed"):
         decode.run(settings)

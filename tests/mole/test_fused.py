@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from llava_mole.mole import FusedSettings, fused_ffn
+from llava_mole.mole import FusedSettings, ffn_by_token, fused_ffn, takes_by_token
 from llava_mole.mole.products import Grouped, Masked, Sliced, offsets_of, order_of, products_for
 from tests.mole import oracle
 
@@ -111,6 +111,38 @@ def test_top1_equals_the_token_loop(form, dtype, K, routing, gate_scaling, bias)
     if K > 1 and routing != "mixed":
         for gradient in actual[4:]:
             assert not gradient[0].any()  # zero, and not None
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("gate_scaling", ["none", "prob", "straight_through"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_token_by_token_equals_the_token_loop(dtype, gate_scaling, bias, mode):
+    ffn = Ffn(3, bias=bias)
+    settings = FusedSettings(SCALING, gate_scaling=gate_scaling)
+    expected = slow(ffn, settings)[0]
+    x, weight, router_bias, *experts = ffn.leaves(dtype)
+    base = tuple(None if w is None else w.to(dtype) for w in ffn.base)
+    router = (weight, router_bias if bias else None)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for tokens in (slice(0, T), slice(4, 5)):
+        with mode():
+            y, route = ffn_by_token(x[tokens], router, base, tuple(experts), settings)
+        compare([y], [expected[tokens]], tolerance)
+        logits = ffn.x[tokens] @ ffn.router_weight.t()
+        assert_close(route.probs.double(), F.softmax(logits, -1), rtol=1e-5, atol=1e-6)
+        assert torch.equal(route.choice, logits.argmax(-1))
+
+
+def test_which_inputs_go_token_by_token():
+    x = torch.zeros(2, D)
+    assert takes_by_token(x, "top1")
+    assert takes_by_token(x.double(), "top1")
+    assert not takes_by_token(x, "dense")
+    assert not takes_by_token(x.bfloat16(), "top1")
+    assert not takes_by_token(x.to("meta"), "top1")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not takes_by_token(x, "top1")
 
 
 @pytest.mark.parametrize("K", [1, 3])

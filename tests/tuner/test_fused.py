@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from llava_mole.tuner import MoleLayer, routing_of
+from llava_mole.tuner import fused as fused_module
 from llava_mole.tuner import layer as layer_module
 from llava_mole.tuner import lora as lora_module
 from tests.tuner import models
@@ -119,15 +120,26 @@ def test_dropout_is_off_outside_training():
     assert_close(outputs[0], reference, rtol=1e-4, atol=1e-5)
 
 
-def test_decode_steps_keep_their_own_way(fused_calls):
+def test_decode_steps_go_token_by_token(monkeypatch):
+    calls = []
+    for name in ("ffn_by_token", "fused_ffn"):
+        run = getattr(fused_module, name)
+        monkeypatch.setattr(
+            fused_module, name, lambda *a, name=name, run=run: calls.append(name) or run(*a)
+        )
     model = models.mole(models.decoder()).eval()
+    reference = models.mole(models.decoder(), dispatch="loop").eval()
+
+    def taken(ids):
+        calls.clear()
+        logits = model(input_ids=ids).logits
+        assert_close(logits, reference(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+        return set(calls)
+
     with torch.no_grad():
-        model(input_ids=models.batch(1, 9))
-        assert not fused_calls
-        model(input_ids=models.batch(2, 9))
-        assert len(fused_calls) == 2
-    model(input_ids=models.batch(1, 9))  # every expert needs a gradient
-    assert len(fused_calls) == 4
+        assert taken(models.batch(1, 16)) == {"ffn_by_token"}
+        assert taken(models.batch(1, 17)) == {"fused_ffn"}
+    assert taken(models.batch(1, 9)) == {"fused_ffn"}  # every expert needs a gradient
 
 
 def test_autocast_with_float32_experts_on_a_bfloat16_base(fused_calls):

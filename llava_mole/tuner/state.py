@@ -16,7 +16,7 @@ class Routing(NamedTuple):
     Attributes:
         counts: ``(N, S, K)`` float32, tokens per layer, sequence and expert (with dense routing,
             tokens whose weight is largest there); no gradient.
-        probs: ``(N, S, K)`` float32, summed probabilities (Eq. 8), with gradient.
+        probs: ``(N, S, K)`` summed probabilities (Eq. 8) in the routers' dtype, with gradient.
         lengths: ``(S,)`` float32, tokens per sequence, padding excluded.
     """
 
@@ -106,7 +106,7 @@ class RoutingState:
     def _sum(self, layers: dict[int, Route]) -> Routing:
         routes = [layers[index] for index in sorted(layers)]
         device = routes[0].probs.device
-        probs = torch.cat([route.probs.float().to(device) for route in routes], dim=1)  # (T, N*K)
+        probs = torch.cat([route.probs.to(device) for route in routes], dim=1)  # (T, N*K)
         choice = torch.stack([route.choice.to(device) for route in routes], dim=1)
         N, K = len(routes), routes[0].probs.shape[1]
         chosen = torch.zeros(len(probs), N, K, device=device).scatter_(2, choice[:, :, None], 1)

@@ -113,4 +113,4 @@ def start_of(config: RunConfig) -> dict[str, Any] | None:
         return None
     last = [line["loss_lm"] for line in logged[-max(1, math.ceil(_LAST * len(logged))) :]]
     loss = None if None in last else round(sum(last) / len(last), 4)
-    return {"loss": loss, "steps": logged[-1]["step"]}
+    return {"loss": loss, "steps": lines[-1]["step"]}

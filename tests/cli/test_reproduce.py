@@ -61,6 +61,17 @@ def test_headline_claims_select_their_rows(reproduce):
     assert "llava-mole-k5" not in out
 
 
+def test_rows_that_the_scale_has_nothing_for_are_named_and_block_nothing(reproduce):
+    status, out, err = reproduce("--table", "2", "beyond", "--seeds", "0", "--status")
+    assert status == 0
+    assert "13 waiting" in out
+    assert "note: left out: llava-biomedicine-short, " in err
+    assert "has no data of this domain; it has general, document, biomedicine" in err
+    assert "names no stage_1 that this could change" in err
+    assert err.count("note:") == 2
+    assert reproduce("--table", "2", "--seeds", "0", "--status")[2] == ""
+
+
 def test_a_launch_is_written_not_started(reproduce, tmp_path):
     status, out, _ = reproduce("--table", "2", "--launch", "slurm")
     assert status == 0
@@ -81,7 +92,11 @@ def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--table", "6"], "--table 6: there are 2, 3, 4, 5, ablations, controls"),
+        (["--table", "6"], "--table 6: there are 2, 3, 4, 5, ablations, beyond, controls"),
+        (["--table", "2", "--conflicts"], "--conflicts measures the domains of one plain LoRA's"),
+        (["--rows", "llava-mole-1-1-1", "--conflicts"], "name it, such as --rows llava-mix-1-1-1"),
+        (["--rows", "llava-mix-1-1-1", "--conflicts"], "scale tiny names no file for cosines"),
+        (["--rows", "llava-mix-six", "--status"], "llava-mix-six.yaml: data.domains.general-short"),
         (["--figure", "2"], "--figure 2: there are 1, 3"),
         (["--rows", "llava-mole-1-1-11"], "did you mean 'llava-mole-1-1-1"),
         ([], "say what is reproduced"),

@@ -6,13 +6,13 @@ import subprocess
 import pytest
 
 from llava_mole.config import load
-from llava_mole.reproduce.launch import write
+from llava_mole.reproduce.launch import score_commands, write
 from llava_mole.reproduce.rows import read_rows
 from llava_mole.reproduce.runs import resolve_runs
 from llava_mole.reproduce.scales import read_scale
 from llava_mole.reproduce.select import select
 from llava_mole.train.config import RunConfig
-from tests.reproduce.tiny_scale import write_experiments
+from tests.reproduce.tiny_scale import write_beyond, write_experiments
 
 # Say what they were called with; the run of a name in $FAIL fails.
 TRAIN = """#!/usr/bin/env bash
@@ -128,3 +128,14 @@ def test_smaller_scales_get_configs_of_their_own(tmp_path):
         assert str(config) in line
         assert load(RunConfig, config) == run.config
     assert calls[1].endswith("--batch-size 4 --limit 4")
+
+
+def test_a_longest_answer_is_told_to_eval(tmp_path):
+    experiments = write_beyond(tmp_path)
+    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
+    selected = select(rows, experiments, names=["llava-mix-six"])
+    (run,) = resolve_runs(scale, rows, selected, (0,))
+    usual, more = score_commands(run, scale)
+    assert "--max-new-tokens" not in usual
+    assert "general-short=" in more
+    assert more.endswith("--limit 4 --max-new-tokens 4")

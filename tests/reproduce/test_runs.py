@@ -8,12 +8,13 @@ import yaml
 from llava_mole.config import ConfigError
 from llava_mole.reproduce.put_on import NotAtScale, run_config
 from llava_mole.reproduce.rows import find, read_rows
-from llava_mole.reproduce.runs import resolve_runs
+from llava_mole.reproduce.runs import resolve_runs, summary
 from llava_mole.reproduce.scales import read_scale
 from llava_mole.reproduce.select import select
-from tests.reproduce.tiny_scale import write_experiments
+from llava_mole.reproduce.store import Store
+from tests.reproduce.tiny_scale import DOMAINS, MORE, write_beyond, write_experiments
 
-MORE = {
+NEW = {
     "datasets": [{"name": "new", "path": "new.json"}],
     "benchmarks": [{"name": "new", "path": "new.jsonl"}],
     "columns": ["new"],
@@ -115,6 +116,39 @@ def test_identity_is_what_can_change_the_result(experiments):
     assert not set(hashes()) & set(before)
 
 
+def test_a_row_that_names_further_domains_has_their_data_and_is_asked_about_them(tmp_path):
+    experiments = write_beyond(tmp_path)
+    (six,) = runs_of(experiments, "tiny", ["llava-mole-six-k3"])
+    drawn = six.config.data.drawn().domains
+    assert set(drawn) == {*DOMAINS, *MORE}
+    assert drawn["document-short"].datasets[0].name == "document-short"
+    # The scale's own come first.
+    assert [set(six.columns[:3]), set(six.columns[3:])] == [set(DOMAINS), set(MORE)]
+    assert [asked.max_new_tokens for asked in six.asked] == [None] * 3 + [4] * 3
+    (single,) = runs_of(experiments, "tiny", ["llava-document-short"])
+    assert list(single.config.data.drawn().domains) == ["document-short"]
+    assert single.columns == six.columns
+    # Whoever does not name them stays what it was.
+    usual = write_experiments(tmp_path / "usual")
+    (row,) = runs_of(experiments, "tiny", ["llava-mole-1-1-1"])
+    (before,) = runs_of(usual, "tiny", ["llava-mole-1-1-1"])
+    assert (row.columns, len(row.asked)) == (before.columns, 3)
+    assert set(summary(row)["lambda"]) == set(DOMAINS)
+    change(experiments / "tiny.yaml", more={})
+    (again,) = runs_of(experiments, "tiny", ["llava-mole-1-1-1"])
+    assert again.hash == row.hash
+
+
+def test_the_committed_results_are_the_shipped_rows_own():
+    """A change of what a run is would leave them all out."""
+    rows, scale = read_rows(EXPERIMENTS), read_scale(EXPERIMENTS, "tiny")
+    store = Store(EXPERIMENTS.parents[1] / "docs/study/results.jsonl", "tiny")
+    selected = select(rows, EXPERIMENTS, headline=True)
+    runs = resolve_runs(scale, rows, selected, scale.seeds)
+    assert len(runs) == 56
+    assert all(store.get(run) is not None for run in runs)
+
+
 def test_seeds_are_runs_of_their_own(experiments):
     runs = runs_of(experiments, "tiny", ["llava-mix-1-1-1"], seeds=(0, 5))
     assert [run.config.seed for run in runs] == [0, 5]
@@ -162,8 +196,8 @@ def test_one_name_for_two_runs_is_refused(experiments):
         ({"put_on": "tiny/absent.yaml"}, r"absent\.yaml: No such file"),
         ({"shown": ["general"]}, "column 'general' stands twice"),
         ({"stage_1": "tiny/absent.yaml"}, r"absent\.yaml: No such file"),
-        ({"more": {"general": MORE}}, "domain 'general' stands in columns and in more"),
-        ({"more": {"new": {**MORE, "columns": ["general"]}}}, "column 'general' stands twice"),
+        ({"more": {"general": NEW}}, "domain 'general' stands in columns and in more"),
+        ({"more": {"new": {**NEW, "columns": ["general"]}}}, "column 'general' stands twice"),
         ({"rank32": 4}, "did you mean 'rank_32'"),
     ],
 )

@@ -15,6 +15,7 @@ line and the nearest field.
 import copy
 import dataclasses
 import difflib
+import functools
 import os
 import tempfile
 import types
@@ -93,7 +94,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], origin: str) -> Conf
 def dump(instance: Any, path: str | Path) -> None:
     """Writes a dataclass as YAML that :func:`load` reads back, replacing ``path`` in one step."""
     path = Path(path)
-    values = TypeAdapter(type(instance)).dump_python(instance, mode="json")
+    values = _adapter(type(instance)).dump_python(instance, mode="json")
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         yaml.safe_dump(values, file, sort_keys=False, allow_unicode=True)
@@ -120,7 +121,7 @@ def _instantiate(cls, values, places, origin):
         remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
         raise ConfigError(f"{_place(key, places, origin)}: unknown key {key!r}; {remedy}")
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -131,6 +132,12 @@ def _instantiate(cls, values, places, origin):
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{_place(key, places, origin)}: {key or 'config'}: {message}{given}")
         raise ConfigError("\n".join(lines)) from None
+
+
+@functools.cache
+def _adapter(cls: type) -> TypeAdapter:
+    """Pydantic's reader of a class, whose making takes longer than all else here."""
+    return TypeAdapter(cls)
 
 
 def _read_with_bases(

@@ -44,7 +44,7 @@ def run_config(scale: Scale, item: RowFile) -> RunConfig:
     if scale.put_on is None:
         _refuse_unknown_domains([read_values(item.file)], item, scale)
         return load(RunConfig, item.file, scale.overrides)
-    layers = [read_values(scale.put_on), _more(item, scale), _scaled(item, scale)]
+    layers = [scale.base, _more(item, scale), _scaled(item, scale)]
     _refuse_unknown_domains(layers, item, scale)
     return from_layers(RunConfig, layers, scale.overrides, f"{item.file} on {scale.put_on}")
 
@@ -59,7 +59,7 @@ def stage_1_config(scale: Scale, item: RowFile) -> RunConfig:
         ConfigError: changes that do not fit the scale's stage 1.
     """
     origin = f"{item.file}, stage_1, on {scale.stage_1}"
-    config = from_layers(RunConfig, [read_values(scale.stage_1), item.stage_1], (), origin)
+    config = from_layers(RunConfig, [scale.stage_1_base, item.stage_1], (), origin)
     if config.stage == "finetune":
         config.adapter = run_config(scale, item).adapter
     return config

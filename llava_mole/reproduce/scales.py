@@ -5,6 +5,7 @@ config of it.
 """
 
 import difflib
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,16 @@ class Scale:
             if names.count(name) > 1:
                 raise ValueError(f"column {name!r} stands twice in columns, shown and more.")
 
+    @functools.cached_property
+    def base(self) -> dict[str, Any]:
+        """The values of ``put_on``, read once for all rows; empty where there is none."""
+        return read_values(self.put_on) if self.put_on else {}
+
+    @functools.cached_property
+    def stage_1_base(self) -> dict[str, Any]:
+        """The values of ``stage_1``, read once for all rows; empty where there is none."""
+        return read_values(self.stage_1) if self.stage_1 else {}
+
     @property
     def all_columns(self) -> list[str]:
         """Those of the domains, then those that are only shown."""
@@ -175,7 +186,8 @@ def read_scale(experiments: Path, name: str) -> Scale:
     for key in ("put_on", "stage_1"):
         if (path := getattr(scale, key)) is not None:
             setattr(scale, key, str(file.parent / path))
-            read_values(file.parent / path)
+    # What is wrong there is said at once.
+    _ = scale.base, scale.stage_1_base
     return scale
 
 

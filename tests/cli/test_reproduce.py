@@ -66,7 +66,7 @@ def test_rows_that_the_scale_has_nothing_for_are_named_and_block_nothing(reprodu
     assert status == 0
     assert "13 waiting" in out
     assert "note: left out: llava-biomedicine-short, " in err
-    assert "has no data of this domain; it has general, document, biomedicine" in err
+    assert "data.domains.general-short: scale tiny has no data of this domain; it has " in err
     assert "names no stage_1 that this could change" in err
     assert err.count("note:") == 2
     assert reproduce("--table", "2", "--seeds", "0", "--status")[2] == ""

@@ -102,6 +102,7 @@ def world(tmp_path):
     store = Store(tmp_path / "results.jsonl", "tiny")
 
     def planned(name, seeds=(0,)):
+        scale = read_scale(experiments, "tiny")
         runs = resolve_runs(scale, rows, select(rows, experiments, names=[name]), seeds)
         return runs, plan(runs, scale, store)
 

@@ -73,7 +73,11 @@ def ffn_by_token(
 
 
 def _linear(x, weight, bias, A, B, tokens):
-    y = torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
+    if len(x) == 1:
+        y = torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0])
+        y = y[None]
+    else:
+        y = F.linear(x, weight, bias)
     for t, k, alpha in tokens:
         y[t].addmv_(B[k], torch.mv(A[k], x[t]), alpha=alpha)
     return y

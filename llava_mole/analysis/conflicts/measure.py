@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from llava_mole.analysis.conflicts.breakdown import Conflicts, conflicts
@@ -30,6 +31,7 @@ from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.model.processor import build_processor
 from llava_mole.train.config import RunConfig
 from llava_mole.train.encoder import encoder_for
+from llava_mole.train.features import vision_features
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +148,10 @@ def measure(config: RunConfig, settings: Settings, progress: bool = False) -> Me
         f"{size // 4:,}",
         held / 2**30,
     )
-    samples = data.samples(encoder, ProcessorPixels(processor.image_processor))
+    pixels = ProcessorPixels(processor.image_processor)
+    # As in training: from the config's cache, where it names one.
+    features = vision_features(config, model, data, pixels, torch.device(settings.device))
+    samples = data.samples(encoder, pixels, features)
     grams = domain_gradients(
         model,
         {name: DrawnBatches(samples, indices) for name, indices in drawn.items()},

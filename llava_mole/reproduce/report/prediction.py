@@ -160,7 +160,8 @@ def prediction_table(points: Sequence[Point]) -> Table | None:
         "further apart lose more.",
         f"{len(points)} points, of which {lost} lose with their whole interval. They are few and "
         "not independent: points share mixtures, single-domain runs, seeds and test questions, and "
-        "there are no more cosines than pairs of domains. The interval is of a bootstrap over "
+        "there are no more cosines than pairs of domains. A mixture of more domains has lower "
+        "means and may lose more whatever the cosines are. The interval is of a bootstrap over "
         "whole mixtures (percentiles), which knows of the first of these alone and is too narrow; "
         "a correlation here is a lead.",
     ]

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from llava_mole.mole.dispatch import BY_TOKEN_DTYPES
-from llava_mole.mole.fused import FusedSettings
+from llava_mole.mole.fused import FusedSettings, router_logits
 from llava_mole.mole.router import Route
 
 
@@ -57,7 +57,10 @@ def ffn_by_token(
         ``(T, D)``, and the route.
     """
     weight, bias = router
-    logits = F.linear(x, weight) if bias is None else F.linear(x, weight, bias)
+    if x.dtype == weight.dtype:
+        logits = F.linear(x, weight, bias)
+    else:
+        logits = router_logits(x, weight, bias)
     choice = logits.argmax(dim=-1)
     route = _LateRoute(choice, logits)
     alphas = [settings.scaling] * len(x)

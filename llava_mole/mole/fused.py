@@ -77,7 +77,7 @@ class _FusedFfn(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             W_gate, b_gate, W_up, b_up, W_down, b_down = weights[:6]
             gate_A, gate_B, up_A, up_B, down_A, down_B = (w.to(x.dtype) for w in weights[6:])
-            logits = _logits(x, router_weight, router_bias)
+            logits = router_logits(x, router_weight, router_bias)
             choice = logits.argmax(dim=-1)
             form = "masked" if settings.routing == "dense" else settings.form
             products = products_for(choice, gate_A, down_A, form)
@@ -182,8 +182,8 @@ def _backward(ctx, saved, dy, dlogits):
     return None, None, dx, dweight, dbias, *[None] * 6, *gradients
 
 
-def _logits(x, weight, bias):
-    """The router's, as :class:`~llava_mole.mole.Router` computes them."""
+def router_logits(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``(T, K)`` in at least float32, as :class:`~llava_mole.mole.Router` computes them."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     logits = x.to(dtype) @ weight.to(dtype).t()
     return logits if bias is None else logits + bias.to(dtype)

@@ -41,10 +41,33 @@ def form_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | Non
         tuple(linears) != _LINEARS
         or forward is None
         or (forward.co_code, forward.co_names) != (llama.co_code, llama.co_names)
-        or type(ffn.act_fn) not in (nn.SiLU, SiLUActivation)
     ):
         return f"an FFN that computes what Llama's does, which {type(ffn).__name__} does not"
+    return activation_obstacle(ffn)
+
+
+def activation_obstacle(ffn: nn.Module) -> str | None:
+    """What keeps an FFN of Llama's form from the fused path: another activation than SiLU."""
+    activation = type(ffn.act_fn)
+    if activation in (nn.SiLU, SiLUActivation):
+        return None
+    return f"an FFN that computes what Llama's does, with SiLU and not {activation.__name__}"
+
+
+def settings_obstacle(experts: Sequence[LoraExperts]) -> str | None:
+    """What keeps linears from being computed together: a scaling or dropout of their own."""
+    first = experts[0]
+    for own in experts:
+        if own.scaling != first.scaling:
+            return f"one scaling for all linears, not {own.scaling} beside {first.scaling}"
+        if _dropout(own) != _dropout(first) or call_obstacle(own.dropout):
+            return "the same dropout for all linears, without hooks"
     return None
+
+
+def _dropout(experts: LoraExperts) -> float:
+    dropout = experts.dropout
+    return dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
 
 
 def call_obstacle(module: nn.Module, own_hooks: int = 0) -> str | None:
@@ -64,7 +87,7 @@ def call_obstacle(module: nn.Module, own_hooks: int = 0) -> str | None:
         or inside["_backward_hooks"]
         or inside["_backward_pre_hooks"]
     ):
-        return "an FFN and linears without other hooks"
+        return "an FFN, linears, router and experts without other hooks"
     return None
 
 
@@ -135,8 +158,7 @@ def run_fused(
         ``(..., D)``, and the route of the T tokens.
     """
     first = experts[0]
-    dropout = first.dropout
-    p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    p = _dropout(first)
     run = ffn_by_token if few_tokens(x) and not p else fused_ffn
     y, route = run(
         x.reshape(-1, x.shape[-1]),

@@ -10,12 +10,14 @@ from torch import nn
 from llava_mole.mole import Dispatch, LoraExperts, Router, route, takes_by_token
 from llava_mole.tuner.config import MoleConfig
 from llava_mole.tuner.fused import (
+    activation_obstacle,
     call_obstacle,
     few_tokens,
     form_obstacle,
     input_obstacle,
     linear_obstacle,
     run_fused,
+    settings_obstacle,
 )
 from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import linear_features
@@ -161,12 +163,17 @@ class MoleLayer(nn.Module, BaseTunerLayer):
     def _obstacle(self, x: torch.Tensor, adapter: str) -> str | None:
         if self._form_obstacle:
             return self._form_obstacle
+        ffn, experts = self.base_layer, self._experts(adapter)
         for name, linear in self._linears.items():
+            if ffn._modules[name] is not linear:
+                return f"the linears that the adapter was put on, and {name} is another now"
             if obstacle := linear_obstacle(name, linear, own_hooks=1):
                 return obstacle
-        weight = self._linears["gate_proj"].weight
-        obstacle = call_obstacle(self.base_layer)
-        return obstacle or input_obstacle(x, weight, self._experts(adapter)[0].A)
+        for module in (ffn, ffn.act_fn, self.mole_router[adapter], *experts):
+            if obstacle := call_obstacle(module):
+                return obstacle
+        obstacle = activation_obstacle(ffn) or settings_obstacle(experts)
+        return obstacle or input_obstacle(x, self._linears["gate_proj"].weight, experts[0].A)
 
     def _experts(self, adapter: str) -> list[LoraExperts]:
         return [getattr(self, attribute)[adapter] for attribute in self.attributes.values()]

@@ -124,6 +124,8 @@ def test_what_is_wrong_is_not_timed(monkeypatch):
         (["--size", "100,128,1"], "--size"),
         (["--model-path", "/no/such/run"], "/no/such/run"),
         (["--device", "abacus"], "--device"),
+        (["--json", "/"], "--json /: cannot be written"),
+        (["--json", "/dev/null/decode.json"], "--json /dev/null/decode.json: cannot be written"),
     ],
 )
 def test_errors_name_what_is_wrong(words, expected, capsys):

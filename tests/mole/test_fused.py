@@ -296,3 +296,14 @@ def test_the_form_by_device_and_sizes(monkeypatch):
 
 def test_settings_are_values():
     assert replace(FusedSettings(1.0), form="masked") == FusedSettings(1.0, form="masked")
+
+
+def test_a_float64_model_whose_router_is_float32_decodes():
+    ffn, settings = Ffn(3), FusedSettings(SCALING, gate_scaling="prob")
+    ffn.router_weight = ffn.router_weight.float().double()
+    x, weight, bias, *experts = ffn.leaves()
+    with torch.no_grad():
+        y, _ = ffn_by_token(
+            x, (weight.float(), bias.float()), tuple(ffn.base), tuple(experts), settings
+        )
+    assert_close(y, slow(ffn, settings)[0], rtol=1e-12, atol=1e-12)

@@ -173,6 +173,35 @@ def _hook(layer):
     layer.base_layer.up_proj.register_forward_hook(lambda module, args, output: output)
 
 
+def _hook_experts(layer):
+    layer.mole_up_proj["default"].register_forward_hook(lambda module, args, output: output)
+
+
+def _hook_router(layer):
+    layer.mole_router["default"].register_forward_pre_hook(lambda module, args: None)
+
+
+def _hook_activation(layer):
+    layer.base_layer.act_fn.register_forward_hook(lambda module, args, output: output)
+
+
+def _rescale_one(layer):
+    layer.mole_up_proj["default"].scaling = 7.0
+
+
+def _drop_in_one(layer):
+    layer.mole_up_proj["default"].dropout = nn.Dropout(1e-12)
+
+
+def _other_activation(layer):
+    layer.base_layer.act_fn = nn.GELU()
+
+
+def _other_linear(layer):
+    layer.base_layer.up_proj = nn.Linear(models.WIDTH, 64, bias=False).requires_grad_(False)
+    nn.init.constant_(layer.base_layer.up_proj.weight, 0.1)
+
+
 def _train_base(layer):
     layer.base_layer.up_proj.weight.requires_grad_()
 
@@ -197,7 +226,14 @@ def _replace_class(layer):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_hook, "without other hooks"),
+        (_hook, "experts without other hooks"),
+        (_hook_experts, "experts without other hooks"),
+        (_hook_router, "experts without other hooks"),
+        (_hook_activation, "experts without other hooks"),
+        (_rescale_one, "one scaling for all linears, not 7.0 beside 2.0"),
+        (_drop_in_one, "the same dropout for all linears"),
+        (_other_activation, "with SiLU and not GELU"),
+        (_other_linear, "up_proj is another now"),
         (_train_base, "a frozen base, and up_proj is trained"),
         (_partition, "ZeRO-3"),
         (_replace_forward, "a forward that nothing has replaced"),
@@ -206,9 +242,10 @@ def _replace_class(layer):
 )
 def test_what_hangs_on_a_linears_own_call_is_left_to_it(change, words, fused_calls):
     model = models.mole(models.decoder())
-    expected = step(models.mole(models.decoder(), dispatch="loop"))
-    change(first_layer(model))
-    actual = step(model)
+    reference = models.mole(models.decoder(), dispatch="loop")
+    for changed in (reference, model):
+        change(first_layer(changed))
+    expected, actual = step(reference), step(model)
     assert len(fused_calls) == 1  # the other layer
     assert_same({name: actual[name] for name in expected}, expected)
     demanding = models.mole(models.decoder(), dispatch="fused")

@@ -11,6 +11,8 @@ llava-mole bench COMMAND --help has more of each.
 import argparse
 import importlib
 
+from llava_mole.cli.bench.report import refuse_unwritable
+
 HELP = "measure speed and memory against their targets"
 # Each a module of this package with HELP, add_arguments(parser) and run(arguments), which measures
 # and prints, and returns 1 if a target was missed.
@@ -34,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the chosen benchmark; 1 if a target was missed."""
+    if arguments.json:
+        refuse_unwritable(arguments.json)
     return _module(arguments.bench_command).run(arguments)
 
 

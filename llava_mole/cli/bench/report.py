@@ -14,6 +14,14 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def refuse_unwritable(file: str) -> None:
+    """Raises ValueError where ``--json FILE`` could not be written after minutes of measuring."""
+    path = Path(file)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--json {file}: cannot be written; name a file in a folder of yours")
+
+
 def machine_of(device: str) -> dict[str, Any]:
     """What a time depends on, without naming the host."""
     import peft

@@ -17,7 +17,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def refuse_unwritable(file: str) -> None:
     """Raises ValueError where ``--json FILE`` could not be written after minutes of measuring."""
     path = Path(file)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = next((parent for parent in path.absolute().parents if parent.exists()), path)
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--json {file}: cannot be written; name a file in a folder of yours")
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from llava_mole.mole.dispatch import BY_TOKEN_DTYPES
-from llava_mole.mole.fused import FusedSettings, router_logits
-from llava_mole.mole.router import Route
+from llava_mole.mole.fused import FusedSettings
+from llava_mole.mole.router import Route, router_logits
 
 
 class _LateRoute:

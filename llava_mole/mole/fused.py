@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from llava_mole.mole.dropout import draw_seeds, drop
 from llava_mole.mole.products import Grouped, Masked, Products, Sliced, products_for
-from llava_mole.mole.router import Route
+from llava_mole.mole.router import Route, router_logits
 
 
 @dataclass(frozen=True)
@@ -180,13 +180,6 @@ def _backward(ctx, saved, dy, dlogits):
         if needs_router_bias:
             dbias = dlogits.sum(0).to(router_weight.dtype)
     return None, None, dx, dweight, dbias, *[None] * 6, *gradients
-
-
-def router_logits(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``(T, K)`` in at least float32, as :class:`~llava_mole.mole.Router` computes them."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    logits = x.to(dtype) @ weight.to(dtype).t()
-    return logits if bias is None else logits + bias.to(dtype)
 
 
 def _restored(ctx, order, ends, K) -> Products:

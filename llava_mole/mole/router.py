@@ -28,6 +28,15 @@ class Route(NamedTuple):
     gate: torch.Tensor | None
 
 
+def router_logits(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Logits ``(T, K)`` of tokens ``x (T, D)``, in at least float32 (Eq. 3)."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    logits = x.to(dtype) @ weight.to(dtype).t()
+    return logits if bias is None else logits + bias.to(dtype)
+
+
 class _RouterLogits(torch.autograd.Function):
     """``x @ weight.T`` in at least float32, saving x as it came.
 
@@ -36,10 +45,9 @@ class _RouterLogits(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, dtype):
+    def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        ctx.dtype = dtype
-        return x.to(dtype) @ weight.to(dtype).t()
+        return router_logits(x, weight)
 
     @staticmethod
     @once_differentiable
@@ -48,10 +56,10 @@ class _RouterLogits(torch.autograd.Function):
         with torch.autocast(device_type=grad.device.type, enabled=False):
             grad_x = grad_weight = None
             if ctx.needs_input_grad[0]:
-                grad_x = (grad @ weight.to(ctx.dtype)).to(x.dtype)
+                grad_x = (grad @ weight.to(grad.dtype)).to(x.dtype)
             if ctx.needs_input_grad[1]:
-                grad_weight = (grad.t() @ x.to(ctx.dtype)).to(weight.dtype)
-        return grad_x, grad_weight, None
+                grad_weight = (grad.t() @ x.to(grad.dtype)).to(weight.dtype)
+        return grad_x, grad_weight
 
 
 class Router(nn.Module):
@@ -100,10 +108,9 @@ class Router(nn.Module):
         if plain and not torch.is_autocast_enabled(x.device.type):
             logits = F.linear(x, self.weight)
             return logits if self.bias is None else logits + self.bias
-        dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(device_type=x.device.type, enabled=False):
-            logits = _RouterLogits.apply(x, self.weight, dtype)
-            return logits if self.bias is None else logits + self.bias.to(dtype)
+            logits = _RouterLogits.apply(x, self.weight)
+            return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 
     def extra_repr(self) -> str:
         """Shows the sizes in the module's printed form."""

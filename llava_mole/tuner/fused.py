@@ -43,24 +43,53 @@ def form_obstacle(ffn: nn.Module, linears: Mapping[str, nn.Module]) -> str | Non
         or (forward.co_code, forward.co_names) != (llama.co_code, llama.co_names)
     ):
         return f"an FFN that computes what Llama's does, which {type(ffn).__name__} does not"
-    return activation_obstacle(ffn)
+    return None
 
 
-def activation_obstacle(ffn: nn.Module) -> str | None:
-    """What keeps an FFN of Llama's form from the fused path: another activation than SiLU."""
+def ffn_obstacle(
+    x: torch.Tensor,
+    ffn: nn.Module,
+    router: Router,
+    linears: Mapping[str, nn.Module],
+    experts: Sequence[LoraExperts],
+) -> str | None:
+    """What keeps ``x`` from the fused path through an FFN of Llama's form; None if nothing does.
+
+    Everything that may change between two forwards is looked at: whatever somebody put on a part,
+    or in its place, must not be passed over.
+
+    Args:
+        x: The FFN's input.
+        ffn: The FFN.
+        router: Its router.
+        linears: Its linears by their names in it, as the adapter was put on them.
+        experts: Theirs.
+    """
+    for name, linear in linears.items():
+        if ffn._modules[name] is not linear:
+            return f"the linears that the adapter was put on, and {name} is another now"
+        if obstacle := linear_obstacle(name, linear, own_hooks=1):
+            return obstacle
+    for module in (ffn, ffn.act_fn, router, *experts):
+        if obstacle := _call_obstacle(module):
+            return obstacle
+    obstacle = _activation_obstacle(ffn) or _settings_obstacle(experts)
+    return obstacle or input_obstacle(x, linear.weight, experts[0].A)
+
+
+def _activation_obstacle(ffn: nn.Module) -> str | None:
     activation = type(ffn.act_fn)
     if activation in (nn.SiLU, SiLUActivation):
         return None
     return f"an FFN that computes what Llama's does, with SiLU and not {activation.__name__}"
 
 
-def settings_obstacle(experts: Sequence[LoraExperts]) -> str | None:
-    """What keeps linears from being computed together: a scaling or dropout of their own."""
+def _settings_obstacle(experts: Sequence[LoraExperts]) -> str | None:
     first = experts[0]
     for own in experts:
         if own.scaling != first.scaling:
             return f"one scaling for all linears, not {own.scaling} beside {first.scaling}"
-        if _dropout(own) != _dropout(first) or call_obstacle(own.dropout):
+        if _dropout(own) != _dropout(first) or _call_obstacle(own.dropout):
             return "the same dropout for all linears, without hooks"
     return None
 
@@ -70,13 +99,7 @@ def _dropout(experts: LoraExperts) -> float:
     return dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
 
 
-def call_obstacle(module: nn.Module, own_hooks: int = 0) -> str | None:
-    """What hangs on a module's call, so that it must not be left out; None if nothing does.
-
-    Args:
-        module: An FFN or a linear.
-        own_hooks: How many of its forward hooks are the tuner's own.
-    """
+def _call_obstacle(module: nn.Module, own_hooks: int = 0) -> str | None:
     # Looked up in __dict__, as this runs for every linear of every forward.
     inside = module.__dict__
     if "forward" in inside:
@@ -110,7 +133,7 @@ def linear_obstacle(
         return "whole weights on every rank, which ZeRO-3 does not keep"
     if not trained and (weight.requires_grad or (bias is not None and bias.requires_grad)):
         return f"a frozen base, and {name} is trained"
-    return call_obstacle(linear, own_hooks)
+    return _call_obstacle(linear, own_hooks)
 
 
 def input_obstacle(x: torch.Tensor, weight: torch.Tensor, A: torch.Tensor) -> str | None:

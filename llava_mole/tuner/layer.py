@@ -9,16 +9,7 @@ from torch import nn
 
 from llava_mole.mole import Dispatch, LoraExperts, Router, route, takes_by_token
 from llava_mole.tuner.config import MoleConfig
-from llava_mole.tuner.fused import (
-    activation_obstacle,
-    call_obstacle,
-    few_tokens,
-    form_obstacle,
-    input_obstacle,
-    linear_obstacle,
-    run_fused,
-    settings_obstacle,
-)
+from llava_mole.tuner.fused import few_tokens, ffn_obstacle, form_obstacle, run_fused
 from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import linear_features
 
@@ -155,25 +146,12 @@ class MoleLayer(nn.Module, BaseTunerLayer):
             return False  # PEFT's LoRA, operation by operation
         if few_tokens(x) and not takes_by_token(x, config.routing):
             return False
-        obstacle = self._obstacle(x, adapter)
+        obstacle = self._form_obstacle or ffn_obstacle(
+            x, self.base_layer, self.mole_router[adapter], self._linears, self._experts(adapter)
+        )
         if obstacle and config.dispatch == "fused":
             raise ValueError(f"dispatch='fused' needs {obstacle}; use dispatch='auto'.")
         return obstacle is None
-
-    def _obstacle(self, x: torch.Tensor, adapter: str) -> str | None:
-        if self._form_obstacle:
-            return self._form_obstacle
-        ffn, experts = self.base_layer, self._experts(adapter)
-        for name, linear in self._linears.items():
-            if ffn._modules[name] is not linear:
-                return f"the linears that the adapter was put on, and {name} is another now"
-            if obstacle := linear_obstacle(name, linear, own_hooks=1):
-                return obstacle
-        for module in (ffn, ffn.act_fn, self.mole_router[adapter], *experts):
-            if obstacle := call_obstacle(module):
-                return obstacle
-        obstacle = activation_obstacle(ffn) or settings_obstacle(experts)
-        return obstacle or input_obstacle(x, self._linears["gate_proj"].weight, experts[0].A)
 
     def _experts(self, adapter: str) -> list[LoraExperts]:
         return [getattr(self, attribute)[adapter] for attribute in self.attributes.values()]

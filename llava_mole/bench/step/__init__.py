@@ -6,7 +6,7 @@ count. Data loading up to the collator does not, which data workers do beside tr
 start from the same samples in memory.
 
 - `ways.py`, `peer.py`: LLaVA's way, and its levers taken away one at a time, in HF's Trainer;
-- `ours.py`: plain LoRA and MoLE in the product's own trainer, as the run config has it;
+- `arms.py`: these, and plain LoRA and MoLE in the product's own trainer, as the run config has it;
 - `samples.py`, `synthetic.py`: what is trained on, from a run config or made up;
 - `equal.py`: all arms compute the same loss and gradient, or nothing is timed;
 - `measure.py`: the rounds, and the figures beside their targets; `draw.py`: their picture;

@@ -21,15 +21,12 @@ exit status: 0 all targets met; 1 one was missed; 2 an error
 
 import argparse
 import os
-import sys
 
 from llava_mole.cli.arguments import device_of
 from llava_mole.cli.bench.report import machine_of, numbers, report
+from llava_mole.cli.bench.steady import MALLOC, hold_memory
 
 HELP = "one FFN with MoLE against plain LoRA and other mixtures: bytes, training, decoding"
-# Freed memory stays with the process: else glibc gives large tensors back to the kernel and asks
-# for them again, in some arms more often than in others, and clearing pages is what is timed.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures and prints; 1 if a target was missed."""
     device = device_of(arguments.device)
     if device == "cpu" and arguments.only != "saved":
-        hold_memory()  # before the long imports, which would be made twice
+        hold_memory("layer")  # before the long imports, which would be made twice
     from dataclasses import asdict
     from pathlib import Path
 
@@ -131,17 +128,3 @@ def _shapes(flag: str, text: str | None) -> list[tuple[int, int]] | None:
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{flag} {text}: write it as WIDTHxFFN, such as 576x1536")
     return pairs
-
-
-def hold_memory() -> None:
-    """Starts this very command again with `MALLOC` where it runs without; then does not return.
-
-    glibc reads them when a process starts. Nothing happens where another program called `main`, or
-    where somebody set one of them otherwise.
-    """
-    missing = {name: value for name, value in MALLOC.items() if name not in os.environ}
-    if not missing or sys.platform != "linux" or sys.argv[1:3] != ["bench", "layer"]:
-        return
-    words = " ".join(f"{name}={value}" for name, value in missing.items())
-    print(f"bench: starting again with {words}, for steadier times", file=sys.stderr, flush=True)
-    os.execve(sys.executable, sys.orig_argv, os.environ | missing)

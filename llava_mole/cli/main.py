@@ -1,12 +1,13 @@
 """Entry point of ``llava-mole``: finds the subcommand and turns user errors into one message."""
 
 import argparse
-import importlib
 import importlib.metadata
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+
+from llava_mole.cli.commands import add_commands
 
 COMMANDS = ("train", "chat", "eval", "data", "routes", "conflicts", "bench", "reproduce")
 
@@ -27,19 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--version", action="version", version=importlib.metadata.version("llava_mole")
     )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    modules = {}
-    for name in COMMANDS:
-        module = importlib.import_module(f"llava_mole.cli.{name}")
-        modules[name] = module
-        subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
+    modules = add_commands(parser, "llava_mole.cli", COMMANDS, "command")
     arguments = parser.parse_args(argv)
     # About names that transformers and peft deprecate in each other: nothing a user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")

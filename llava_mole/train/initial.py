@@ -37,14 +37,14 @@ def refuse_another_adapter(config: RunConfig) -> None:
             f"adapter.type {adapter.type!r} trains no adapter; remove it, or set stage to finetune "
             "and adapter.type to mole or lora."
         )
+    folder = Path(adapter.init_from)
+    before = _config_of(folder)
     if config.model.projector is not None:
         raise ValueError(
             f"model.projector is {config.model.projector} and adapter.init_from "
             f"{adapter.init_from}, which brings the projector that it was trained with; set "
             "model.projector to null."
         )
-    folder = Path(adapter.init_from)
-    before = _config_of(folder)
     keys = [f"adapter.{key}" for key in _SAME]
     if adapter.type == "mole":
         keys += [f"adapter.{key}" for key in _SAME_OF_MOLE]

@@ -12,6 +12,7 @@ import argparse
 import importlib
 
 from llava_mole.cli.bench.report import refuse_unwritable
+from llava_mole.cli.commands import add_commands
 
 HELP = "measure speed and memory against their targets"
 # Each a module of this package with HELP, add_arguments(parser) and run(arguments), which measures
@@ -21,25 +22,11 @@ COMMANDS = ("data", "decode", "layer", "step")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds every benchmark with its flags."""
-    subparsers = parser.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = _module(name)
-        subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
+    add_commands(parser, __name__, COMMANDS, "bench_command")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the chosen benchmark; 1 if a target was missed."""
     if arguments.json:
         refuse_unwritable(arguments.json)
-    return _module(arguments.bench_command).run(arguments)
-
-
-def _module(name: str):
-    return importlib.import_module(f"llava_mole.cli.bench.{name}")
+    return importlib.import_module(f"{__name__}.{arguments.bench_command}").run(arguments)

@@ -12,6 +12,8 @@ llava-mole data COMMAND --help has more of each.
 import argparse
 import importlib
 
+from llava_mole.cli.commands import add_commands
+
 HELP = "make and check data sets"
 # Each a module of this package with HELP, add_arguments(parser) and run(arguments).
 COMMANDS = ("download", "prepare", "check", "show", "stats")
@@ -19,23 +21,9 @@ COMMANDS = ("download", "prepare", "check", "show", "stats")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds every data command with its flags."""
-    subparsers = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = _module(name)
-        subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(subparser)
+    add_commands(parser, __name__, COMMANDS, "data_command")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the chosen data command and returns its exit status."""
-    return _module(arguments.data_command).run(arguments)
-
-
-def _module(name: str):
-    return importlib.import_module(f"llava_mole.cli.data.{name}")
+    return importlib.import_module(f"{__name__}.{arguments.data_command}").run(arguments)

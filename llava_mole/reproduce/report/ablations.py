@@ -6,21 +6,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llava_mole.reproduce.intervals import Difference
+from llava_mole.reproduce.report.cells import (
+    difference_cell,
+    mean_cell,
+    parameters_cell,
+    seeds_cell,
+    trained_parameters,
+)
 from llava_mole.reproduce.report.content import (
     NOTHING,
     Cell,
     Table,
-    interval,
     listed,
     number,
-    signed,
 )
 from llava_mole.reproduce.report.means import SUMS, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
     Smallest,
-    half_width,
     information,
     information_cell,
     smallest,
@@ -117,7 +121,7 @@ def _line(results: Results, name: str) -> Line:
         information(results, name),
         smallest(results, name),
         _ratio(results, name, "seconds", PLAIN),
-        _parameters(results, name),
+        trained_parameters(results, name),
     )
 
 
@@ -143,26 +147,12 @@ def _ratio(results: Results, name: str, figure: str, against: str) -> float | No
     return statistics.median(ratios) if ratios else None
 
 
-def _parameters(results: Results, name: str) -> float | None:
-    found = results.measured.get(name)
-    values = [v["parameters"] for v in found.extras.values() if "parameters" in v] if found else []
-    return values[0] if values else None
-
-
 def _cells(results: Results, line: Line) -> Iterator[Cell]:
     yield Cell(results.title(line.name))
-    seeds = len(line.mean.seeds) if line.mean else None
-    yield Cell(NOTHING if seeds is None else str(seeds), value=seeds)
+    yield seeds_cell(line.mean)
     for found in (*line.domains.values(), line.mean):
-        if found is None:
-            yield Cell(NOTHING)
-        else:
-            yield Cell(number(found.value), (half_width(found),), value=found.value)
-    if (more := line.against) is None:
-        yield Cell(NOTHING)
-    else:
-        ends = interval(more.low, more.high, sign=True)
-        yield Cell(signed(more.value), (ends,), value=more.value)
+        yield mean_cell(found)
+    yield difference_cell(line.against)
     yield information_cell(line.information)
     if (least := line.smallest) is None:
         yield Cell(NOTHING)
@@ -170,5 +160,4 @@ def _cells(results: Results, line: Line) -> Iterator[Cell]:
         below = (f"lowest {number(least.lowest, 1)}, even {number(least.even, 1)}",)
         yield Cell(number(least.mean, 1), below, value=least.mean)
     yield Cell(NOTHING if line.seconds is None else f"×{number(line.seconds)}", value=line.seconds)
-    shown = NOTHING if line.parameters is None else f"{line.parameters:,.0f}"
-    yield Cell(shown, value=line.parameters)
+    yield parameters_cell(line.parameters)

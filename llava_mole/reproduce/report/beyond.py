@@ -3,20 +3,24 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from llava_mole.reproduce.intervals import Difference
+from llava_mole.reproduce.report.cells import (
+    difference_cell,
+    mean_cell,
+    parameters_cell,
+    seeds_cell,
+    trained_parameters,
+)
 from llava_mole.reproduce.report.content import (
     NOTHING,
     Cell,
     Table,
-    interval,
     listed,
     number,
-    signed,
 )
-from llava_mole.reproduce.report.means import SUMS, Term, mean_terms, weighted
+from llava_mole.reproduce.report.means import SUMS, Term, domains_of, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
-    half_width,
     information,
     information_cell,
     smallest,
@@ -54,11 +58,11 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
         mean = weighted(results, mean_terms(results.scale.columns, name))
         loss = _loss(results, name, own=name in usual)
         before = usual.get(name)
-        cells = [Cell(results.title(name)), _plain(loss, 3), _seeds(mean)]
+        cells = [Cell(results.title(name)), _plain(loss, 3), seeds_cell(mean)]
         cells += _domains(results, results.scale.columns, name)
-        cells.append(_score(mean))
-        cells.append(_difference(before and _more(results, name, before)))
-        rows.append([*cells, _parameters(results, name)])
+        cells.append(mean_cell(mean))
+        cells.append(difference_cell(before and _more(results, name, before)))
+        rows.append([*cells, parameters_cell(trained_parameters(results, name))])
     notes = [
         "One stage 1 is shared by all seeds of its rows, so the intervals know nothing of how "
         "another one would have come out. Its loss is the cross-entropy of its last steps, in nats "
@@ -69,7 +73,7 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
 
 
 def _six_domains(results: Results, names: Sequence[str]) -> Table:
-    columns = {**results.scale.columns, **_more_columns(results)}
+    columns = domains_of(results.scale)
     singles = [
         term
         for domain, row in SINGLES.items()
@@ -80,27 +84,27 @@ def _six_domains(results: Results, names: Sequence[str]) -> Table:
     header += [f"less {results.title(_MIX)}", "routing, bits", "least used expert, %"]
     header += ["parameters"]
     mean = weighted(results, singles)
-    first = [Cell("one domain each, plain LoRA"), _seeds(mean)]
+    first = [Cell("one domain each, plain LoRA"), seeds_cell(mean)]
     first += [
-        _score(weighted(results, _of(singles, names_of, len(columns))))
+        mean_cell(weighted(results, _of(singles, names_of, len(columns))))
         for names_of in columns.values()
     ]
-    rows = [[*first, _score(mean), *[Cell(NOTHING)] * 5]]
+    rows = [[*first, mean_cell(mean), *[Cell(NOTHING)] * 5]]
     for name in sorted(names, key=_place):
         mean = weighted(results, mean_terms(columns, name))
-        cells = [Cell(results.title(name)), _seeds(mean), *_domains(results, columns, name)]
-        cells.append(_score(mean))
+        cells = [Cell(results.title(name)), seeds_cell(mean), *_domains(results, columns, name)]
+        cells.append(mean_cell(mean))
         less = [(-weight, row, column) for weight, row, column in singles]
-        cells.append(_difference(weighted(results, [*mean_terms(columns, name), *less])))
+        cells.append(difference_cell(weighted(results, [*mean_terms(columns, name), *less])))
         against = None if name == _MIX else _more(results, name, _MIX, columns)
-        cells += [_difference(against), information_cell(information(results, name))]
+        cells += [difference_cell(against), information_cell(information(results, name))]
         least = smallest(results, name)
         cells.append(
             Cell(NOTHING)
             if least is None
             else Cell(number(least.mean, 1), (f"even {number(least.even, 1)}",), value=least.mean)
         )
-        rows.append([*cells, _parameters(results, name)])
+        rows.append([*cells, parameters_cell(trained_parameters(results, name))])
     notes = [
         "Six domains: three image sources, each asked in full and in short, with a code of its own "
         "each time. The first line is six runs, each on the column's domain alone; a mixture shows "
@@ -117,10 +121,6 @@ def _place(name: str) -> tuple[bool, int]:
     return name.startswith("llava-mole"), int(experts) if experts.isdigit() else 0
 
 
-def _more_columns(results: Results) -> dict[str, Sequence[str]]:
-    return {name: one.columns for name, one in getattr(results.scale, "more", {}).items()}
-
-
 def _of(terms: Sequence[Term], columns: Sequence[str], factor: float = 1) -> list[Term]:
     return [(factor * weight, row, column) for weight, row, column in terms if column in columns]
 
@@ -128,7 +128,7 @@ def _of(terms: Sequence[Term], columns: Sequence[str], factor: float = 1) -> lis
 def _domains(results: Results, columns: Mapping[str, Sequence[str]], name: str) -> list[Cell]:
     """A row's mean in each domain."""
     return [
-        _score(weighted(results, mean_terms({domain: names}, name)))
+        mean_cell(weighted(results, mean_terms({domain: names}, name)))
         for domain, names in columns.items()
     ]
 
@@ -154,32 +154,8 @@ def _loss(results: Results, name: str, own: bool) -> float | None:
     return None
 
 
-def _parameters(results: Results, name: str) -> Cell:
-    found = results.measured.get(name)
-    values = [v["parameters"] for v in found.extras.values() if "parameters" in v] if found else []
-    return Cell(f"{values[0]:,.0f}", value=values[0]) if values else Cell(NOTHING)
-
-
 def _plain(value: float | None, digits: int) -> Cell:
     return Cell(NOTHING) if value is None else Cell(number(value, digits), value=value)
-
-
-def _seeds(mean: Difference | None) -> Cell:
-    return Cell(NOTHING) if mean is None else Cell(str(len(mean.seeds)), value=len(mean.seeds))
-
-
-def _score(found: Difference | None) -> Cell:
-    if found is None:
-        return Cell(NOTHING)
-    return Cell(number(found.value), (half_width(found),), value=found.value)
-
-
-def _difference(found: Difference | None) -> Cell:
-    if found is None:
-        return Cell(NOTHING)
-    below = [interval(found.low, found.high, sign=True)]
-    below += ["one seed"] if len(found.seeds) == 1 else []
-    return Cell(signed(found.value), tuple(below), value=found.value)
 
 
 def _paired(results: Results, what: str) -> str:

@@ -5,12 +5,18 @@ from collections.abc import Mapping, Sequence
 from llava_mole.reproduce import intervals
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.types import Score
 
 # eHub's All is a sum of five per cents.
 SUMS = {"All": 5}
 # Weight, row, column.
 Term = tuple[float, str, str]
+
+
+def domains_of(scale: Scale) -> dict[str, Sequence[str]]:
+    """Every domain's columns, those beyond the scale's own last."""
+    return {**scale.columns, **{name: one.columns for name, one in scale.more.items()}}
 
 
 def weighted(results: Results, terms: Sequence[Term]) -> Difference | None:

@@ -18,7 +18,7 @@ from scipy import stats
 from llava_mole.reproduce.cosines import Cosines
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.report.content import NOTHING, Cell, Table, interval, number, signed
-from llava_mole.reproduce.report.means import mean_terms, weighted
+from llava_mole.reproduce.report.means import domains_of, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.types import PlainLora, Row
 
@@ -70,10 +70,7 @@ class Correlation:
 
 def points_of(results: Results, cosines: Sequence[Cosines]) -> list[Point]:
     """Every domain of every measured mixture that has its single-domain run, each run once."""
-    columns = {
-        **results.scale.columns,
-        **{name: one.columns for name, one in getattr(results.scale, "more", {}).items()},
-    }
+    columns = domains_of(results.scale)
     plain = _distinct(results)
     singles = {_alone(row.plain): row for row in plain if len(row.plain.weights) == 1}
     relations: dict[str, _Relation] = {

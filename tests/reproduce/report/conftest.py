@@ -81,7 +81,7 @@ def claims_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, claims_file):
     folder = tmp_path_factory.mktemp("tiny")
-    scale = SimpleNamespace(name="tiny", columns=TINY, label=LABEL)
+    scale = SimpleNamespace(name="tiny", columns=TINY, label=LABEL, more={})
     rows = [*paper_rows(), *ablation_rows()]
     write(scale, rows, tiny_results(), claims_file, folder, STAMP)
     return folder
@@ -90,6 +90,6 @@ def tiny(tmp_path_factory, claims_file):
 @pytest.fixture(scope="session")
 def paper(tmp_path_factory, claims_file):
     folder = tmp_path_factory.mktemp("paper")
-    scale = SimpleNamespace(name="paper", columns=PAPER_COLUMNS, label="", shown=["VR"])
+    scale = SimpleNamespace(name="paper", columns=PAPER_COLUMNS, label="", shown=["VR"], more={})
     write(scale, paper_rows(), paper_results(), claims_file, folder, STAMP)
     return folder

@@ -22,7 +22,7 @@ COLUMNS = {"general": ["All"], "document": ["ChartQA", "DocQA"], "biomedicine": 
 
 
 def results(found, columns=TINY, rows=None, name="tiny"):
-    scale = SimpleNamespace(name=name, columns=columns, label=name)
+    scale = SimpleNamespace(name=name, columns=columns, label=name, more={})
     every = [*paper_rows(), *ablation_rows()]
     return Results(scale, rows if rows is not None else every, every, found, load(CLAIMS), [])
 

@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 
 
 def results(name, columns, found, label=""):
-    scale = SimpleNamespace(name=name, columns=columns, label=label)
+    scale = SimpleNamespace(name=name, columns=columns, label=label, more={})
     rows, claims = paper_rows(), load(CLAIMS)
     return Results(scale, rows, rows, found, claims, judge(claims, rows, found, name, columns))
 

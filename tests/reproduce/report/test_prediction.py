@@ -41,7 +41,9 @@ def cosines(values=COSINE):
 
 
 def results(found, rows):
-    scale = SimpleNamespace(name="tiny", columns={name: [name] for name in "abc"}, label="TINY")
+    scale = SimpleNamespace(
+        name="tiny", columns={name: [name] for name in "abc"}, label="TINY", more={}
+    )
     return Results(scale, rows, rows, found, load(CLAIMS), [])
 
 

@@ -159,7 +159,7 @@ def _prepare(experiments: Path, scale) -> int:
         raise ValueError(f"--prepare is for the tiny scale; for this one: {scale.prepare}")
     from llava_mole.reproduce.tiny.prepare import prepare
 
-    prepare(experiments)
+    prepare(experiments, scale)
     return 0
 
 
@@ -219,6 +219,7 @@ def _execute(arguments: argparse.Namespace, runs, scale, store) -> int:
 
     left = [one for one in runs if store.get(one) is None]
     refuse_missing(left, scale)
+    store.refuse_another_base(left)
     # Seed by seed, so that what is there after a stop is a table, not a row.
     seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
     done = execute(

@@ -11,6 +11,7 @@ from llava_mole.eval.benchmarks import BENCHMARKS, own_set
 from llava_mole.eval.prompts import prompting
 from llava_mole.eval.results import RESULTS, lines_of
 from llava_mole.model.identity import weights_of
+from llava_mole.reproduce.base import base_of
 from llava_mole.reproduce.clock import MEASURED
 from llava_mole.reproduce.runs import Run, summary
 from llava_mole.reproduce.scales import Asked, Scale
@@ -69,6 +70,7 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
         "saved_bytes": measured.get("saved_bytes"),
         "peak_bytes": measured.get("peak_bytes"),
         "routing": measured.get("routing"),
+        "base": base_of(run),
         "stage_1": None if run.config is None else start_of(run.config),
         "versions": _versions(run.folder),
     }

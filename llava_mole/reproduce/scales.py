@@ -94,6 +94,8 @@ class Scale:
         batch_size: questions that are answered at once.
         routed: questions of each benchmark whose routing is counted; 0 counts none.
         prepare: the command that makes data and base model, named where they are missing.
+        base_model: folder with the language model (``decoder``) and stage 1 (``pretrain``) that the
+            results rest on, which ``prepare`` takes; null: it trains them.
         output: folder of runs, reports and results.
         results: file of results; null means ``results.jsonl`` in ``output``.
         conflicts: file of the domains' gradient cosines, which the report holds against what
@@ -122,6 +124,7 @@ class Scale:
     batch_size: int = 16
     routed: int = 0
     prepare: str = ""
+    base_model: str | None = None
     results: str | None = None
     conflicts: str | None = None
     report: str | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_mole.files import replace_text
+from llava_mole.reproduce.base import base_of, refuse_another_base
 from llava_mole.reproduce.rows import RowFile
 from llava_mole.reproduce.runs import Run, summary
 from llava_mole.reproduce.types import Measured, Score
@@ -25,7 +26,8 @@ class Store:
         scale: name of the scale.
 
     Raises:
-        ValueError: a line that is none, of another scale, or there twice; names file and line.
+        ValueError: a line that is none, of another scale or base model, or there twice; names file
+            and line.
     """
 
     def __init__(self, path: Path, scale: str) -> None:
@@ -52,8 +54,8 @@ class Store:
         """Writes a run's line: all lines, sorted, in one step.
 
         Raises:
-            ValueError: a line that is too long to be kept, or whose hash is there with another
-                config.
+            ValueError: a line that is too long to be kept, of another base model than those that
+                are there, or whose hash is there with another config.
         """
         line = as_json(line)
         if (size := len(text_of(line))) > LARGEST:
@@ -62,6 +64,7 @@ class Store:
         with _alone(self.path):
             # Another process may have written since.
             self._read()
+            refuse_another_base(line, self.lines.values())
             before = self.lines.get(line["hash"])
             if before is not None and before["config"] != line["config"]:
                 raise ValueError(
@@ -73,6 +76,20 @@ class Store:
                 self.lines.values(), key=lambda one: (one["rows"][0], one["seed"], one["hash"])
             )
             replace_text(self.path, "".join(f"{text_of(one)}\n" for one in ordered))
+
+    def refuse_another_base(self, runs: Sequence[Run]) -> None:
+        """Raises ValueError where ``runs`` would start from another base model than the lines."""
+        start = {}
+        for run in runs:
+            if run.config is not None:
+                model, own = run.config.model, run.stage_1 is not None
+                start[model.language_model, None if own else model.projector, own] = run
+        for run in start.values():
+            coming = {"rows": run.rows, "seed": run.seed, "config": summary(run)}
+            try:
+                refuse_another_base({**coming, "base": base_of(run)}, self.lines.values())
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from None
 
     def stale(self, runs: Sequence[Run]) -> list[str]:
         """Lines of rows and seeds of ``runs`` that were measured with another config, in words."""
@@ -110,6 +127,10 @@ class Store:
             if line["hash"] in self.lines:
                 raise ValueError(f"{place}: run {line['hash'][:8]} stands here twice; remove one")
             _check_scores(line["scores"], place)
+            try:
+                refuse_another_base(line, self.lines.values())
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
             self.lines[line["hash"]] = line
 
 

@@ -5,11 +5,14 @@ import hashlib
 import torch
 from torch import nn
 
-from llava_mole.data.build import OpenData
+from llava_mole.data.build import OpenData, open_data
 from llava_mole.data.images.features import FeatureCache, build_feature_cache, distinct_images
 from llava_mole.data.images.pixels import ProcessorPixels
+from llava_mole.model.build import build_model
 from llava_mole.model.open_clip_tower import OpenClipVisionModel
+from llava_mole.model.processor import build_processor
 from llava_mole.train.config import RunConfig
+from llava_mole.train.encoder import encoder_for
 from llava_mole.train.zero_gradient import find_module
 
 
@@ -48,6 +51,18 @@ def vision_features(
         features,
         _made_with(tower, pixels, layer),
     )
+
+
+def cache_features(config: RunConfig) -> None:
+    """Makes the cache that ``data.feature_cache`` names, if it is not there, before any training.
+
+    Raises:
+        ValueError: as `vision_features`.
+    """
+    processor = build_processor(config.model)
+    data = open_data(config.data, encoder_for(config.model, processor), config.seed)
+    pixels = ProcessorPixels(processor.image_processor)
+    vision_features(config, build_model(config.model), data, pixels, torch.device("cpu"))
 
 
 def _made_with(tower: nn.Module, pixels: ProcessorPixels, layer: int) -> dict:

@@ -1,30 +1,51 @@
-"""Makes what the tiny scale trains on: data, image encoder, base model, stage 1."""
+"""Makes what the tiny scale trains on: data, base model, stage 1, the images' features."""
 
+import shutil
 from pathlib import Path
 
 from llava_mole.config import load
 from llava_mole.model.small_parts import prepare_efficientnet
+from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.tiny.base import build_base
 from llava_mole.reproduce.tiny.data import build_data
 from llava_mole.reproduce.tiny.short import build_short
 from llava_mole.train.config import RunConfig
+from llava_mole.train.features import cache_features
 from llava_mole.train.run import train
 
 DATA = Path("playground/data/tiny")
 
 
-def prepare(experiments: Path) -> None:
-    """Makes what is missing, some four minutes on two cores; does nothing where all is there.
+def prepare(experiments: Path, scale: Scale) -> None:
+    """Makes what is missing, some two minutes on two cores; does nothing where all is there.
+
+    Base model and stage 1 are the ones of ``scale.base_model``; without it they are trained.
 
     Args:
         experiments: folder with ``tiny/pretrain.yaml``.
+        scale: the tiny one.
 
     Raises:
         ValueError: a package that data or image encoder come from is missing.
     """
     stage_1 = load(RunConfig, experiments / "tiny" / "pretrain.yaml")
+    decoder = Path(stage_1.model.language_model)
     build_data(DATA)
     build_short(DATA)
     prepare_efficientnet(stage_1.model.vision_pretrained)
-    build_base(stage_1, Path(stage_1.model.language_model))
+    if scale.base_model is not None:
+        _copy(Path(scale.base_model) / "decoder", decoder)
+        _copy(Path(scale.base_model) / "pretrain", Path(stage_1.output_dir))
+    build_base(stage_1, decoder)
     train(stage_1)
+    cache_features(stage_1)
+
+
+def _copy(folder: Path, place: Path) -> None:
+    """Copies a folder in one step; what is there stays."""
+    if place.exists():
+        return
+    partial = place.with_name(f"{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial)
+    partial.rename(place)

@@ -8,6 +8,7 @@ ids there. The model is never given ``labels``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypedDict
 
 import torch
@@ -99,21 +100,25 @@ class PackedCollator:
 
     ``position_ids`` start at 0 with every sample and there is no attention mask. By that
     transformers' SDPA, eager and flash attention keep the samples apart, provided that no cache is
-    built: call the model with ``use_cache=False``.
+    built: call the model with ``use_cache=False``. Where samples begin is given besides, under the
+    names of flash attention, which would have to ask the device for it in every layer.
     """
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """A micro-batch of S samples of T tokens together.
 
         Returns:
-            ``input_ids`` (1, T) int64; ``position_ids`` (1, T) int64;
+            ``input_ids`` (1, T) int64; ``position_ids`` (1, T) int64; ``cu_seq_lens_q`` and
+            ``cu_seq_lens_k`` (S + 1,) int32, where samples begin, and T; ``max_length_q`` and
+            ``max_length_k``, the longest sample's length;
             ``pixel_values`` (N, 3, H, W) or (N, P, width), absent without images;
             ``logits_to_keep`` (M,) int64, exactly the positions whose next token is a target of
             the same sample; ``targets`` (1, M) int64; ``dataset_ids`` (S,) int64;
             ``num_sequences`` S; ``problems``, a list.
         """
         input_ids = torch.cat([sample["encoded"].input_ids for sample in samples])
-        positions = [torch.arange(len(sample["encoded"].input_ids)) for sample in samples]
+        lengths = [len(sample["encoded"].input_ids) for sample in samples]
+        bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
         labels = []
         for sample in samples:
             own = sample["encoded"].labels.clone()
@@ -124,7 +129,11 @@ class PackedCollator:
         keep = (following != IGNORE_INDEX).nonzero().flatten()
         return {
             "input_ids": input_ids[None],
-            "position_ids": torch.cat(positions)[None],
+            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+            "cu_seq_lens_q": bounds,
+            "cu_seq_lens_k": bounds,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
             "logits_to_keep": keep,
             "targets": following[keep][None],
             **_common(samples),

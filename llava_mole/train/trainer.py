@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from llava_mole.data.collate import PaddedCollator, model_inputs
+from llava_mole.data.collate import PackedCollator, PaddedCollator, model_inputs
+from llava_mole.model.attention import attend_by_sample
 from llava_mole.mole import domain_loss
 from llava_mole.train.accumulate import AccumulatingTrainer
 from llava_mole.train.bad_samples import BadSamples
@@ -84,6 +85,8 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
         # Our loss is divided by the global batch's counts already.
         self.loss_is_scaled_for_ga = True
         self.is_mole = any(isinstance(module, MoleLayer) for module in self.model.modules())
+        if isinstance(self.data_collator, PackedCollator):
+            attend_by_sample(self.model)
         self.zero_gradient = ProjectorAlwaysTakesPart(
             self.model, through_tower=is_deepspeed_zero3_enabled()
         )
@@ -144,9 +147,9 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
         language = summed_cross_entropy(outputs.logits, inputs["targets"]) / batch.targets
         balance = domain = language.new_zeros(())
         if self.is_mole:
-            adapted = self.accelerator.unwrap_model(model)
-            balance = balance_loss_of(adapted, num_sequences=batch.sequences)
-            routing = routing_of(adapted)
+            # Of the bare model: unwrapping a wrapped one walks all its modules.
+            balance = balance_loss_of(self.model, num_sequences=batch.sequences)
+            routing = routing_of(self.model)
             self.meter.add_routing(routing.counts, inputs["dataset_ids"])
             if self.settings.router_domain_coef:
                 domain = self._domain_loss(routing, inputs["dataset_ids"]) / batch.sequences

@@ -24,6 +24,9 @@ class MoleModel(LoraModel):
 
     Everything PEFT does (saving, loading, several adapters, disabling) is PEFT's; this class says
     which module gets which layer, refuses what cannot work, and is strict about missing weights.
+
+    Attributes:
+        state: where its layers record their routing (`RoutingState`).
     """
 
     prefix = "mole_"
@@ -32,7 +35,7 @@ class MoleModel(LoraModel):
     def _prepare_adapter_config(self, peft_config: MoleConfig, model_config: dict) -> MoleConfig:
         if "_layout" not in self.__dict__:
             self._layout = find_layout(self.model)
-            self._state = RoutingState()
+            self.state = RoutingState()
             self._hook_handles = self._register_hooks()
         if peft_config.target_modules is None:
             indices = peft_config.layers_to_transform
@@ -45,11 +48,11 @@ class MoleModel(LoraModel):
 
     def _register_hooks(self) -> list:
         stack = self.model.get_submodule(self._layout.stack)
-        hook = StackHook(self._state)
+        hook = StackHook(self.state)
         return [
             stack.register_forward_pre_hook(hook.before, with_kwargs=True),
             stack.register_forward_hook(hook.after, always_call=True),
-            self.model.register_forward_hook(LossHook(self._state), with_kwargs=True),
+            self.model.register_forward_hook(LossHook(self.state), with_kwargs=True),
         ]
 
     def _create_and_replace(
@@ -86,7 +89,7 @@ class MoleModel(LoraModel):
         owner = current_key if current_key not in names else current_key.rpartition(".")[0]
         linears = {name.removeprefix(owner + "."): self.model.get_submodule(name) for name in names}
         index = list(self._layout.ffns).index(current_key)
-        layer = MoleLayer(target, linears, index, self._state)
+        layer = MoleLayer(target, linears, index, self.state)
         layer.set_adapter(self.active_adapters)
         layer.update_layer(adapter_name, config, r, lora_alpha)
         self._replace_module(parent, target_name, layer, target)

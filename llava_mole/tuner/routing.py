@@ -12,7 +12,8 @@ from llava_mole.tuner.targets import Layout, find_layout
 
 def _state(model: nn.Module) -> RoutingState:
     for module in model.modules():
-        if isinstance(module, MoleLayer):
+        # The tuner comes first: a walk to a layer would pass the vision tower at each step.
+        if isinstance(module, MoleModel | MoleLayer):
             return module.state
     raise ValueError(
         f"{type(model).__name__} has no MoLE adapter; call get_peft_model(model, MoleConfig())."

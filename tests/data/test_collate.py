@@ -8,6 +8,7 @@ from llava_mole.data.collate import PackedCollator, PaddedCollator, model_inputs
 from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.data.records import Problem
 from llava_mole.data.tokens.encode import Encoded, encode
+from llava_mole.model.attention import attend_by_sample
 from tests import tiny
 from tests.data.helpers import VicunaLike, record
 
@@ -62,11 +63,12 @@ def _reference(model, sample):
     )
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "sdpa_varlen"])
 @pytest.mark.parametrize("collate", [PaddedCollator(tiny.PAD_TOKEN_ID, 8), PackedCollator()])
 def test_losses_equal_one_sample_at_a_time(llava, samples, collate, attention):
-    llava.set_attn_implementation(attention)
+    llava.set_attn_implementation("eager" if attention == "eager" else "sdpa")
     reference = torch.cat([_reference(llava, sample) for sample in samples])
+    assert attention != "sdpa_varlen" or attend_by_sample(llava)
     losses = _losses(llava, collate(samples))
     assert len(reference) == sum(sample["encoded"].num_supervised for sample in samples)
     torch.testing.assert_close(losses.double(), reference.double(), atol=1e-5, rtol=0)
@@ -93,6 +95,11 @@ def test_shapes_and_types(samples):
     assert packed["input_ids"].shape == packed["position_ids"].shape == (1, total)
     assert (packed["position_ids"] == 0).sum() == 4
     assert "attention_mask" not in packed
+    lengths = [len(sample["encoded"].input_ids) for sample in samples]
+    for of in "qk":
+        assert packed[f"cu_seq_lens_{of}"].dtype == torch.int32
+        assert packed[f"cu_seq_lens_{of}"].diff().tolist() == lengths
+        assert packed[f"max_length_{of}"] == max(lengths)
     for batch in (padded, packed):
         assert batch["pixel_values"].shape == (3, 3, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE)
         assert batch["dataset_ids"].tolist() == [0, 1, 2, 0]
@@ -133,7 +140,9 @@ def test_the_model_is_given_what_its_forward_takes(samples):
     inputs = {"input_ids", "pixel_values", "logits_to_keep"}
     padded = model_inputs(PaddedCollator(tiny.PAD_TOKEN_ID)(samples))
     assert padded.keys() == inputs | {"attention_mask"}
-    assert model_inputs(PackedCollator()(samples)).keys() == inputs | {"position_ids"}
+    lengths = {f"{name}_{of}" for name in ("cu_seq_lens", "max_length") for of in "qk"}
+    packed = model_inputs(PackedCollator()(samples))
+    assert packed.keys() == inputs | {"position_ids"} | lengths
 
 
 @pytest.mark.parametrize("collate", [PaddedCollator(tiny.PAD_TOKEN_ID), PackedCollator()])

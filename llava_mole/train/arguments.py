@@ -49,7 +49,10 @@ def training_arguments(config: RunConfig) -> TrainingArguments:
         tf32=train.tf32,
         activation_checkpointing=train.gradient_checkpointing,
         # Reentrant checkpointing drops the graph of the balance loss: routers would not train.
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing_kwargs={
+            "use_reentrant": False,
+            "every_n_layers": train.gradient_checkpointing_every,
+        },
         use_cpu=train.use_cpu,
         deepspeed=deepspeed_settings(train.deepspeed),
         ddp_timeout=train.ddp_timeout,

@@ -90,6 +90,9 @@ class TrainConfig:
         bf16: bfloat16 compute; needs hardware that is fast at it.
         tf32: TF32 matrix products; null leaves torch's setting.
         gradient_checkpointing: recompute activations in backward.
+        gradient_checkpointing_every: with it, only every so many-th decoder layer does so, where
+            memory is enough to keep the others' activations; ``--dry-run`` shows both.
+        use_liger_kernel: Liger's fused norms and rotary embeddings (CUDA; ``liger-kernel``).
         use_cpu: train on the CPU although a GPU is there.
         deepspeed: path of a DeepSpeed JSON, e.g. ``configs/deepspeed/zero2.json``.
         ddp_timeout: seconds a collective may take; rank 0 checks all records while others wait.
@@ -122,6 +125,8 @@ class TrainConfig:
     bf16: bool = False
     tf32: bool | None = None
     gradient_checkpointing: bool = False
+    gradient_checkpointing_every: int = 1
+    use_liger_kernel: bool = False
     use_cpu: bool = False
     deepspeed: str | None = None
     ddp_timeout: int = 7200
@@ -141,7 +146,12 @@ class TrainConfig:
                 raise ValueError(f"train.{key} is {value}; it must be > 0.")
         if not 0 <= self.min_lr_rate <= 1:
             raise ValueError(f"train.min_lr_rate is {self.min_lr_rate}; it must lie in [0, 1].")
-        for key in ("per_device_train_batch_size", "logging_steps", "global_batch_size"):
+        for key in (
+            "per_device_train_batch_size",
+            "logging_steps",
+            "global_batch_size",
+            "gradient_checkpointing_every",
+        ):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"train.{key} is {value}; it must be >= 1.")

@@ -124,8 +124,9 @@ def _activations(config: RunConfig, model: nn.Module) -> tuple[float, str]:
     per_layer = 8 * text.hidden_size + 4 * text.intermediate_size
     layers = text.num_hidden_layers
     if config.train.gradient_checkpointing:
-        kept = layers * text.hidden_size + per_layer
-        how = f"({layers} x D + 8 D + 4 F)"
+        recomputed = -(-layers // config.train.gradient_checkpointing_every)
+        kept = recomputed * text.hidden_size + (layers - recomputed + 1) * per_layer
+        how = f"({recomputed} x D + {layers - recomputed + 1} x (8 D + 4 F))"
     else:
         kept = layers * per_layer
         how = f"{layers} layers x (8 D + 4 F)"

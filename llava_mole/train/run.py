@@ -19,6 +19,7 @@ from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.data.sampler import EpochSampler
 from llava_mole.data.tokens.encode import Encoder
 from llava_mole.model.build import build_model
+from llava_mole.model.liger import apply_liger_kernel
 from llava_mole.model.processor import build_processor
 from llava_mole.train import order, rundir
 from llava_mole.train.adapter import attach
@@ -69,6 +70,8 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     set_seed(config.seed)
     # Before the arguments: once these announce ZeRO-3, loading would shard what it loads.
     model = attach(build_model(config.model), config)
+    if config.train.use_liger_kernel:
+        apply_liger_kernel(model)
     processor = build_processor(config.model)
     settle_wandb(config.train.report_to, folder)
     arguments = training_arguments(config)

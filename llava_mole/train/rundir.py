@@ -40,6 +40,8 @@ FREE = {
     "data.max_bad_fraction",
     "train.per_device_train_batch_size",
     "train.gradient_checkpointing",
+    "train.gradient_checkpointing_every",
+    "train.use_liger_kernel",
     "train.use_cpu",
     "train.tf32",
     "train.deepspeed",

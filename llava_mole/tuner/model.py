@@ -44,7 +44,23 @@ class MoleModel(LoraModel):
             peft_config.target_modules = self._layout.pattern(indices)
             # Now part of the pattern; PEFT refuses the two together when the config is loaded.
             peft_config.layers_to_transform = None
+        self._refuse_idle_patterns(peft_config)
         return peft_config
+
+    def _refuse_idle_patterns(self, config: MoleConfig) -> None:
+        """Raises ValueError for a rank or α of what gets none: an FFN's linears share theirs."""
+        names = [
+            name
+            for name, _ in self.model.named_modules()
+            if self._check_target_module_exists(config, name)
+        ]
+        for which in ("rank_pattern", "alpha_pattern"):
+            for key in getattr(config, which):
+                if not any(get_pattern_key([key], name) == key for name in names):
+                    raise ValueError(
+                        f"{which}: {key!r} names no module that is adapted. The linears of an FFN "
+                        "share one rank and one alpha: name the FFN (such as 'mlp')."
+                    )
 
     def _register_hooks(self) -> list:
         stack = self.model.get_submodule(self._layout.stack)

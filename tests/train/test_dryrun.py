@@ -74,6 +74,14 @@ def test_the_layout_is_said_and_decides_the_memory():
     assert "6,000 tokens x (32 layers" in text
 
 
+def test_recomputed_layers_keep_their_input_alone():
+    checkpointing = ("train.gradient_checkpointing=true",)
+    text = plan("finetune_mole", 8, *checkpointing)
+    assert "(32 x D + 1 x (8 D + 4 F))" in text
+    text = plan("finetune_mole", 8, *checkpointing, "train.gradient_checkpointing_every=3")
+    assert "(11 x D + 22 x (8 D + 4 F))" in text
+
+
 def test_domains_that_are_not_drawn_need_no_data():
     text = plan("experiments/table2/llava-med-0-0-1", 8)
     assert "m3it" not in text

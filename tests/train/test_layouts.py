@@ -1,12 +1,14 @@
 """One global batch, cut in any way, gives one result."""
 
+import gc
 import json
 
 import numpy as np
 import pytest
 import torch
-from accelerate import skip_first_batches
+from accelerate import Accelerator, skip_first_batches
 from safetensors.torch import load_file
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from llava_mole.config import from_dict
 from llava_mole.data.layout import Layout
@@ -46,6 +48,22 @@ def test_packed_equals_padded(runs, one_process):
     for here, there in zip(logs_of(packed), logs_of(one_process), strict=True):
         for key in ("loss", "loss_lm", "loss_balance", "samples/squares", "routing/all/expert_0"):
             assert here.get(key) == pytest.approx(there.get(key), abs=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputed_activations_change_nothing(runs, one_process, monkeypatch, every):
+    recomputing = []
+
+    def backward(accelerator, loss, **options):
+        layers = [m for m in gc.get_objects() if isinstance(m, LlamaDecoderLayer) and m.training]
+        recomputing.append([m.gradient_checkpointing for m in layers][-2:])
+        loss.backward(**options)
+
+    monkeypatch.setattr(Accelerator, "backward", backward)
+    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_every": every}
+    run = runs.run(runs.values(f"recomputed{every}", max_steps=20, **checkpointing))
+    assert largest_difference(weights(run), weights(one_process)) <= 1e-6
+    assert recomputing[0] == [True, every == 1]
 
 
 def test_grouped_equals_ungrouped(runs, one_process):

@@ -146,6 +146,13 @@ def test_a_linear_inside_an_ffn_is_refused():
         get_peft_model(models.decoder(), MoleConfig(target_modules=["q_proj", "up_proj"]))
 
 
+@pytest.mark.parametrize("which", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("key", ["mlp.gate_proj", "layers.7.mlp", "qproj"])
+def test_a_pattern_that_names_nothing_is_refused(which, key):
+    with pytest.raises(ValueError, match=rf"{which}: '{key}' names no module.*name the FFN"):
+        get_peft_model(models.decoder(), MoleConfig(**{which: {"mlp": 4, key: 2}}))
+
+
 def test_models_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="not a transformers model"):
         get_peft_model(nn.Sequential(nn.Linear(4, 4)), MoleConfig())

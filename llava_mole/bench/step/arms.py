@@ -164,8 +164,9 @@ def _model(job: Job, config: RunConfig) -> nn.Module:
                 weight.normal_(std=_B_DEVIATION, generator=generator)
     if config.train.gradient_checkpointing:
         # HF turns it on when training begins; losses are compared before.
-        options = training_arguments(config).activation_checkpointing_kwargs
-        model.get_base_model().activation_checkpointing_enable(options)
+        options = dict(training_arguments(config).activation_checkpointing_kwargs)
+        every = options.pop("every_n_layers")
+        model.get_base_model().activation_checkpointing_enable(options, every_n_layers=every)
     return model
 
 

@@ -23,7 +23,7 @@ import argparse
 import os
 
 from llava_mole.cli.arguments import device_of
-from llava_mole.cli.bench.report import machine_of, numbers, report
+from llava_mole.cli.bench.report import distinct_numbers, machine_of, numbers, report
 from llava_mole.cli.bench.steady import MALLOC, hold_memory
 
 HELP = "one FFN with MoLE against plain LoRA and other mixtures: bytes, training, decoding"
@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a forward and backward pass, such as 256,2048 (default: 2048; on a GPU 4096)",
     )
     parser.add_argument(
-        "--experts", type=numbers, metavar="K,K", help="numbers of experts (default: 3,8,16)"
+        "--experts",
+        type=distinct_numbers,
+        metavar="K,K",
+        help="numbers of experts (default: 3,8,16)",
     )
     parser.add_argument("--rank", type=int, help="of LoRA and of every expert (default: 32)")
     parser.add_argument(

@@ -14,6 +14,11 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def distinct_numbers(text: str) -> tuple[int, ...]:
+    """As `numbers`, each once."""
+    return tuple(dict.fromkeys(numbers(text)))
+
+
 def refuse_unwritable(file: str) -> None:
     """Raises ValueError where ``--json FILE`` could not be written after minutes of measuring."""
     path = Path(file)

@@ -7,11 +7,11 @@ llava-mole reproduce --table 2 --scale paper --launch slurm
 llava-mole reproduce --table 2 --scale paper --report
 
 # every comparison of the paper on two cores; started again, it goes on where it stopped
-llava-mole reproduce --all --scale tiny --processes 2
-llava-mole reproduce --study --scale tiny --status
+llava-mole reproduce --all --scale tiny --output playground/study --processes 2
+llava-mole reproduce --study --scale tiny --output playground/study --status
 
 # what the headline claims compare, with more seeds
-llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 23 24 25 26 27
+llava-mole reproduce --claims headline --scale tiny --output playground/study --seeds 20 21 22 23
 
 # single rows by the names of their files in configs/experiments/
 llava-mole reproduce --rows llava-mix-1-1-1 llava-mole-1-1-1 --scale small

@@ -85,7 +85,10 @@ def test_arguments_say_what_must_not_be_left_to_defaults(tmp_path):
     arguments = training_arguments(run_config(tmp_path, max_grad_norm=0.5, min_lr_rate=0.25))
     assert arguments.max_grad_norm == 0.5
     assert arguments.lr_scheduler_kwargs == {"min_lr_rate": 0.25}
-    assert arguments.activation_checkpointing_kwargs == {"use_reentrant": False}
+    assert arguments.activation_checkpointing_kwargs == {
+        "use_reentrant": False,
+        "every_n_layers": 1,
+    }
     # A batch of HF's loop is a whole step.
     assert arguments.gradient_accumulation_steps == 1
     assert arguments.per_device_train_batch_size == 8

@@ -1,5 +1,6 @@
 """What every benchmark says about itself: machine, versions, load, command; and its JSON file."""
 
+import argparse
 import json
 import os
 import platform
@@ -15,8 +16,11 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def distinct_numbers(text: str) -> tuple[int, ...]:
-    """As `numbers`, each once."""
-    return tuple(dict.fromkeys(numbers(text)))
+    """As `numbers`, for a flag that takes each of them once."""
+    found = numbers(text)
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: a number stands there twice")
+    return found
 
 
 def refuse_unwritable(file: str) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_mole.cli.arguments import device_of
-from llava_mole.cli.bench.report import distinct_numbers, machine_of, numbers, report
+from llava_mole.cli.bench.report import machine_of, numbers, report
 from llava_mole.cli.bench.steady import ONE_ARENA, hold_memory, malloc_settings
 
 HELP = "a whole training step against LLaVA's way of making one"
@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixels", action="store_true", help="images as pixels, whatever features are cached"
     )
-    parser.add_argument(
-        "--experts", type=distinct_numbers, default=(2, 3, 8, 16), help="(default 2,3,8,16)"
-    )
+    parser.add_argument("--experts", type=numbers, default=(2, 3, 8, 16), help="(default 2,3,8,16)")
     parser.add_argument("--rank", type=int, help="of the adapters (default: the run's)")
     parser.add_argument("--steps", type=int, default=4, help="optimizer steps a round (default: 4)")
     parser.add_argument("--rounds", type=int, default=9, help="(default: 9)")

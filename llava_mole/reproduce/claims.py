@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import itertools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,8 @@ Expectation = Literal["above", "below", "not_below", "not_above", "within"]
 # These ask for a margin.
 NEEDS_MARGIN = ("not_below", "not_above", "within")
 SELECTIONS = ("all", "headline")
+# Where a comparison is of a mean over domains, in a column's place.
+MEAN = "mean"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Comparison:
 
     Attributes:
         row: name or names.
-        against: name or names that are subtracted.
+        against: name or names that are subtracted; of a mean also a baseline's.
         expect: where the difference should lie.
         domains: it is taken in each column of these.
+        mean: or, once, on the mean of these: each the mean of its columns, All as its fifth.
         quantity: or in this quantity.
         beyond: two names; their difference is subtracted as well.
         headline: whether ``--claims headline`` has it.
@@ -40,6 +42,7 @@ class Comparison:
     against: str | list[str]
     expect: Expectation
     domains: list[str] = dataclasses.field(default_factory=list)
+    mean: bool = False
     quantity: str = ""
     beyond: list[str] = dataclasses.field(default_factory=list)
     headline: bool = False
@@ -83,6 +86,7 @@ class Claims:
         confidence: coverage of the intervals.
         quantities: by name.
         controls: a MoLE row to the plain LoRA of as many trainable parameters.
+        baselines: by name, for each domain the row whose score it is.
     """
 
     margins: dict[str, dict[str, float]]
@@ -90,46 +94,28 @@ class Claims:
     confidence: float = 0.95
     quantities: dict[str, Quantity] = dataclasses.field(default_factory=dict)
     controls: dict[str, str] = dataclasses.field(default_factory=dict)
+    baselines: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     def rows(self, selection: str = "all") -> list[str]:
         """Names of all rows that the claims compare, in order; without their controls."""
         names = {
-            name: None
+            row: None
             for claim in self.claims.values()
             for comparison in claim.comparisons
             if comparison.headline or selection == "all"
-            for name in (*_names(comparison.row), *_names(comparison.against), *comparison.beyond)
+            for name in (
+                *names_of(comparison.row),
+                *names_of(comparison.against),
+                *comparison.beyond,
+            )
+            for row in self.baselines.get(name, {"": name}).values()
         }
         return list(names)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """One difference to judge: of two rows, in one column.
-
-    Attributes:
-        row: name.
-        against: name.
-        beyond: two names whose difference is subtracted, or none.
-        column: a benchmark's column, or a quantity's name.
-        expect: where the difference should lie.
-        margin: in the column's points; 0 where none is asked for and none is given.
-        quantity: None for a score.
-    """
-
-    row: str
-    against: str
-    beyond: tuple[str, ...]
-    column: str
-    expect: Expectation
-    margin: float
-    quantity: Quantity | None = None
-
-    @property
-    def terms(self) -> tuple[tuple[int, str], ...]:
-        """Sign and row of what is added up."""
-        more = ((-1, self.beyond[0]), (1, self.beyond[1])) if self.beyond else ()
-        return ((1, self.row), (-1, self.against), *more)
+def names_of(names: str | list[str]) -> list[str]:
+    """One name or several, as a list."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def load(file: Path, known: Collection[str] | None = None, selection: str = "all") -> Claims:
@@ -167,53 +153,6 @@ def load(file: Path, known: Collection[str] | None = None, selection: str = "all
     return claims if selection == "all" else _headline(claims)
 
 
-def pairs(
-    claims: Claims, claim: Claim, scale: str, columns: Mapping[str, Collection[str]]
-) -> list[Pair]:
-    """All differences that a claim speaks of, at one scale.
-
-    Args:
-        claims: the file.
-        claim: one of its claims.
-        scale: its margins are taken.
-        columns: domain to the columns that it is measured in there.
-
-    Raises:
-        ValueError: a margin that is asked for is missing, or the scale has no such domain.
-    """
-    found = []
-    for comparison in claim.comparisons:
-        for domain in comparison.domains:
-            if domain not in columns:
-                raise ConfigError(
-                    f"comparison of {comparison.row}: scale {scale!r} has no domain {domain!r}; "
-                    f"it has {', '.join(columns)}"
-                )
-        named = [c for domain in comparison.domains for c in columns[domain]]
-        for column in named or [comparison.quantity]:
-            margin = claims.margins.get(scale, {}).get(column)
-            if margin is None and comparison.expect in NEEDS_MARGIN:
-                raise ConfigError(
-                    f"{comparison.expect} of {comparison.row} in {column!r} needs a "
-                    f"margin; add margins.{scale}.{column}"
-                )
-            found += [
-                Pair(
-                    row,
-                    against,
-                    tuple(comparison.beyond),
-                    column,
-                    comparison.expect,
-                    margin or 0.0,
-                    claims.quantities.get(column) if comparison.quantity else None,
-                )
-                for row, against in itertools.product(
-                    _names(comparison.row), _names(comparison.against)
-                )
-            ]
-    return found
-
-
 def _check(comparison: Comparison, key: str, claims: Claims) -> None:
     """Raises what is wrong with one comparison, whatever rows and scales there are."""
     if bool(comparison.domains) == bool(comparison.quantity):
@@ -226,9 +165,19 @@ def _check(comparison: Comparison, key: str, claims: Claims) -> None:
         raise ConfigError(
             f"{key}.quantity: {comparison.quantity!r} is not under quantities; {remedy}"
         )
-    if not _names(comparison.row) or not _names(comparison.against):
+    if comparison.mean and len(comparison.domains) < 2:
+        raise ConfigError(f"{key}.mean: of one domain it is no mean; name two domains at least")
+    for name in names_of(comparison.against):
+        if name in claims.baselines:
+            lacks = [one for one in comparison.domains if one not in claims.baselines[name]]
+            if not comparison.mean or lacks:
+                raise ConfigError(
+                    f"{key}.against: {name!r} is a baseline, which only a mean of its domains "
+                    f"({', '.join(claims.baselines[name])}) is held against; set mean: true"
+                )
+    if not names_of(comparison.row) or not names_of(comparison.against):
         raise ConfigError(f"{key}: row and against must name at least one row each")
-    if both := set(_names(comparison.row)) & set(_names(comparison.against)):
+    if both := set(names_of(comparison.row)) & set(names_of(comparison.against)):
         raise ConfigError(f"{key}: {min(both)!r} is compared with itself; take it out of one side")
     if len(comparison.beyond) not in (0, 2):
         raise ConfigError(f"{key}.beyond: give two rows, whose difference is subtracted")
@@ -237,7 +186,9 @@ def _check(comparison: Comparison, key: str, claims: Claims) -> None:
     if comparison.expect in NEEDS_MARGIN:
         for scale, margins in claims.margins.items():
             wanted = [comparison.quantity] if comparison.quantity else []
-            if scale == "paper":
+            if comparison.mean:
+                wanted.append(MEAN)
+            elif scale == "paper":
                 wanted += [c for domain in comparison.domains for c in PAPER_COLUMNS[domain]]
             for column in wanted:
                 if column not in margins:
@@ -252,11 +203,14 @@ def _named(claims: Claims) -> Iterator[tuple[str, str]]:
     for name, claim in claims.claims.items():
         for place, comparison in enumerate(claim.comparisons):
             key = f"claims.{name}.comparisons.{place}"
-            yield from ((f"{key}.row", row) for row in _names(comparison.row))
-            yield from ((f"{key}.against", row) for row in _names(comparison.against))
+            yield from ((f"{key}.row", row) for row in names_of(comparison.row))
+            rows = [one for one in names_of(comparison.against) if one not in claims.baselines]
+            yield from ((f"{key}.against", row) for row in rows)
             yield from ((f"{key}.beyond", row) for row in comparison.beyond)
     for row, control in claims.controls.items():
         yield from ((f"controls.{row}", name) for name in (row, control))
+    for name, rows in claims.baselines.items():
+        yield from ((f"baselines.{name}.{domain}", row) for domain, row in rows.items())
     for name, quantity in claims.quantities.items():
         yield from ((f"quantities.{name}.printed", row) for row in quantity.printed)
 
@@ -268,10 +222,6 @@ def _headline(claims: Claims) -> Claims:
         if any(c.headline for c in claim.comparisons)
     }
     return dataclasses.replace(claims, claims=kept)
-
-
-def _names(names: str | list[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

@@ -1,11 +1,13 @@
 """Judges the claims: by what was measured, and by what the paper prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llava_mole.reproduce import intervals, verdict
-from llava_mole.reproduce.claims import PAPER_COLUMNS, Claim, Claims, Pair, Quantity, pairs
+from llava_mole.reproduce.claims import PAPER_COLUMNS, Claim, Claims, Quantity
 from llava_mole.reproduce.intervals import Difference
+from llava_mole.reproduce.pairs import Pair, pairs
+from llava_mole.reproduce.sums import lacking, weighted
 from llava_mole.reproduce.types import Measured, Row
 
 
@@ -145,19 +147,14 @@ def by_print(pair: Pair, numbers: Mapping[str, Mapping[str, float]]) -> Printed:
     """Judges one comparison by row to column to printed number."""
     if pair.quantity is not None:
         values = pair.quantity.printed
-    else:
-        values = {
-            name: numbers[name][pair.column]
-            for _, name in pair.terms
-            if pair.column in numbers.get(name, {})
-        }
-    if any(name not in values for _, name in pair.terms):
-        return Printed(pair, None, verdict.NOT_PRINTED)
-    if pair.quantity is not None:
+        if any(name not in values for name in (pair.row, pair.against)):
+            return Printed(pair, None, verdict.NOT_PRINTED)
         difference = 100 * (values[pair.row] / values[pair.against] - 1)
+    elif any(column not in numbers.get(name, {}) for _, name, column in pair.terms):
+        return Printed(pair, None, verdict.NOT_PRINTED)
     else:
         # Printed numbers have at most two decimals; sums of them have binary noise.
-        difference = round(sum(sign * values[name] for sign, name in pair.terms), 6)
+        difference = round(sum(w * numbers[name][column] for w, name, column in pair.terms), 6)
     return Printed(pair, difference, verdict.of_print(pair.expect, difference, pair.margin))
 
 
@@ -168,34 +165,42 @@ def difference_of(
 
     Both rows' runs of the same seed are compared; a seed that one of them lacks is left out.
     """
-    names = [name for _, name in pair.terms]
-    found = {name: _by_seed(measured.get(name), pair.column, pair.quantity) for name in names}
-    if missing := tuple(name for name in dict.fromkeys(names) if not found[name]):
-        return missing
-    seeds = sorted(set.intersection(*(set(values) for values in found.values())))
-    if not seeds:
-        return (f"{' and '.join(dict.fromkeys(names))}: no seed in common",)
     if pair.quantity is not None:
-        row, against = found[pair.row], found[pair.against]
-        each = [100 * (row[seed] / against[seed] - 1) for seed in seeds]
-        if len(seeds) == 1:
-            return intervals.exact(each[0], seeds[0])
-        return intervals.over_seeds(each, seeds, confidence)
-    terms = [(sign, [found[name][seed] for seed in seeds]) for sign, name in pair.terms]
-    return intervals.of_scores(terms, seeds, confidence)
+        return _of_quantity(pair, pair.quantity, measured, confidence)
+    if missing := lacking(measured, pair.terms):
+        return missing
+    found = weighted(measured, pair.terms, confidence)
+    return found or _nothing_in_common(name for _, name, _ in pair.terms)
 
 
-def _by_seed(measured: Measured | None, column: str, quantity: Quantity | None) -> dict:
-    if measured is None:
-        return {}
-    if quantity is not None:
-        figures = measured.extras
-        return {
-            seed: values[quantity.measured]
-            for seed, values in figures.items()
-            if values.get(quantity.measured)
-        }
-    return {seed: scores[column] for seed, scores in measured.scores.items() if column in scores}
+def _of_quantity(
+    pair: Pair, quantity: Quantity, measured: Mapping[str, Measured], confidence: float
+) -> Difference | tuple[str, ...]:
+    row, against = (_by_seed(measured.get(name), quantity) for name in (pair.row, pair.against))
+    if not row or not against:
+        return tuple(
+            name for name, values in ((pair.row, row), (pair.against, against)) if not values
+        )
+    seeds = sorted(row.keys() & against.keys())
+    if not seeds:
+        return _nothing_in_common((pair.row, pair.against))
+    each = [100 * (row[seed] / against[seed] - 1) for seed in seeds]
+    if len(seeds) == 1:
+        return intervals.exact(each[0], seeds[0])
+    return intervals.over_seeds(each, seeds, confidence)
+
+
+def _by_seed(measured: Measured | None, quantity: Quantity) -> dict[int, float]:
+    figures = measured.extras if measured else {}
+    return {
+        seed: values[quantity.measured]
+        for seed, values in figures.items()
+        if values.get(quantity.measured)
+    }
+
+
+def _nothing_in_common(names: Iterable[str]) -> tuple[str]:
+    return (f"{' and '.join(dict.fromkeys(names))}: no seed in common",)
 
 
 def _outcome(pair: Pair, measured: Mapping[str, Measured], claims: Claims) -> Outcome:
@@ -213,11 +218,7 @@ def _control(pair: Pair, measured: Mapping[str, Measured], claims: Claims) -> Di
     against_mole = pair.against in claims.controls or pair.against in claims.controls.values()
     if control is None or against_mole or pair.beyond or control == pair.against:
         return None
-    found = difference_of(
-        Pair(control, pair.against, (), pair.column, pair.expect, pair.margin, pair.quantity),
-        measured,
-        claims.confidence,
-    )
+    found = difference_of(pair.of(control), measured, claims.confidence)
     return found if isinstance(found, Difference) else None
 
 

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from llava_mole.reproduce import claims as claims_module
-from llava_mole.reproduce.claims import PAPER_COLUMNS, load, pairs
+from llava_mole.reproduce.claims import PAPER_COLUMNS, load
 from llava_mole.reproduce.judge import judge
+from llava_mole.reproduce.pairs import pairs
 from llava_mole.reproduce.scales import read_scale, scales
 from tests.reproduce.paper_rows import CLAIMS, EXPERIMENTS, TINY, paper_rows, printed_tables
 
@@ -46,6 +47,7 @@ VERDICTS = {
     "C7": "supported",
     "C8": "not in the paper",
     "C9": "not in the paper",
+    "C10": "not in the paper",
 }
 
 
@@ -126,6 +128,21 @@ def test_c7_memory_is_in_per_cent_of_dense(by_print):
     }
 
 
+def test_c10_by_print_the_mixture_loses_nothing_on_the_mean(by_print):
+    found = differences(by_print["C10"])
+    singles, mix, mole = "one domain each", "llava-mix-1-1-1", "llava-mole-1-1-1"
+    # General's All is its fifth; then the means of ChartQA and DocQA, of Open and Closed.
+    assert found[mix, singles, "mean", "below"] == pytest.approx(
+        (-1.84 + 1.79 + 0.51) / 3, abs=1e-6
+    )
+    assert found[mole, singles, "mean", "not_below"] == pytest.approx(
+        (0.2 + 5.02 + 2.04) / 3, abs=1e-6
+    )
+    assert found[mole, mix, "mean", "above"] == pytest.approx((2.04 + 3.23 + 1.53) / 3, abs=1e-6)
+    assert found[mole, "llava-mix-equal-1-1-1", "mean", "above"] is None
+    assert set(failing(by_print["C10"])) == {(mix, singles, "mean")}
+
+
 @pytest.mark.parametrize("margin", [0.5, 1.0, 2.0, 2.6])
 def test_c2_and_c3_by_print_do_not_hang_on_the_margin(margin):
     claims = load(CLAIMS)
@@ -145,7 +162,7 @@ def test_the_headline_needs_seven_rows():
         "llava-mole-domains-1-1-1",
     ]
     assert load(CLAIMS).rows("headline") == load(CLAIMS, None, "headline").rows()
-    assert set(load(CLAIMS, KNOWN, "headline").claims) == {"C1", "C2", "C8", "C9"}
+    assert set(load(CLAIMS, KNOWN, "headline").claims) == {"C1", "C2", "C8", "C9", "C10"}
 
 
 def test_every_scale_has_a_margin_wherever_one_is_asked_for():
@@ -184,6 +201,7 @@ def put(value, *keys):
 
 
 FIRST = ("claims", "C1", "comparisons", 0)
+MEAN = ("claims", "C10", "comparisons", 0)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +228,15 @@ FIRST = ("claims", "C1", "comparisons", 0)
         (put("llava-mix-equal", "controls", "llava-mole-k2"), "controls.llava-mole-k2: unknown"),
         (put(0.5, "quantities", "memory", "printed", "x"), "quantities.memory.printed: unknown"),
         (remove("claims", "C2", "text"), "C2.text: Field required"),
+        (put(["general"], *MEAN, "domains"), "C10.comparisons.0.mean: of one domain it is no mean"),
+        (put(False, *MEAN, "mean"), "'one domain each' is a baseline, .* set mean: true"),
+        (remove("baselines", "one domain each", "document"),
+         r"is a baseline, which only a mean of its domains \(general, biomedicine\)"),
+        (put("llava", "baselines", "one domain each", "general"),
+         "baselines.one domain each.general: unknown row 'llava'"),
+        (put("one domain eech", *MEAN, "against"), "against: unknown row 'one domain eech'"),
+        (put("one domain each", *MEAN[:3], 2, "row"), "row: unknown row 'one domain each'"),
+        (remove("margins", "tiny", "mean"), r"add margins.tiny.mean"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, change, message):

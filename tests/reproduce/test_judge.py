@@ -158,3 +158,38 @@ def test_by_print_needs_both_numbers():
     claims = Claims(MARGINS, {"C": Claim("", "", [ABOVE])})
     (judgement,) = judge(claims, rows, {}, "tiny", TINY)
     assert judgement.by_print == "not in the paper"
+
+
+BASELINES = {"one domain each": {"general": "base", "document": "mix"}}
+
+
+def both(*values):
+    return measured({seed: {"general": g, "document": d} for seed, (g, d) in enumerate(values)})
+
+
+def test_a_mean_is_held_against_each_domains_own_row():
+    results = {"mole": both((10, 20), (12, 22)), "base": both((7, 99), (8, 99)),
+               "mix": both((99, 15), (99, 16)), "equal": both((9, 19), (10, 21))}  # fmt: skip
+    comparison = Comparison("mole", "one domain each", "above", ["general", "document"], mean=True)
+    judgement = one(results, comparison, baselines=BASELINES, controls={"mole": "equal"})
+    (outcome,) = judgement.outcomes
+    # ((10 - 7) + (20 - 15)) / 2, ((12 - 8) + (22 - 16)) / 2
+    assert outcome.difference.each == pytest.approx((4, 5))
+    assert outcome.control.each == pytest.approx((3, 3.5))
+    assert (outcome.pair.column, judgement.verdict) == ("mean", "undecided")
+
+
+def test_a_mean_lacks_the_rows_of_its_baseline():
+    results = {"mole": both((10, 20)), "base": both((7, 99))}
+    comparison = Comparison("mole", "one domain each", "above", ["general", "document"], mean=True)
+    assert one(results, comparison, baselines=BASELINES).missing == ["mix"]
+
+
+def test_a_mean_of_one_seed_combines_the_questions_of_all_its_columns():
+    results = {"mole": both((10, 20)), "mix": both((8, 16))}
+    comparison = Comparison("mole", "mix", "above", ["general", "document"], mean=True)
+    (outcome,) = one(results, comparison).outcomes
+    # Four arms of 3, each of weight 1/2: their squares add up to 9.
+    assert outcome.difference.value == 3
+    assert outcome.difference.low == pytest.approx(0)
+    assert outcome.difference.kind == "questions"

@@ -20,7 +20,6 @@ from llava_mole.reproduce.report.content import (
     listed,
     number,
 )
-from llava_mole.reproduce.report.means import SUMS, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
@@ -29,6 +28,7 @@ from llava_mole.reproduce.report.routers import (
     information_cell,
     smallest,
 )
+from llava_mole.reproduce.sums import SUMS, mean_terms
 
 FOLDER = "ablations"
 # What every ablation changes one thing of, the plain LoRA of as many parameters, the same rank's.
@@ -132,7 +132,7 @@ def _estimate(
     terms = mean_terms(columns, name)
     if against is not None:
         terms += mean_terms(columns, against, -1)
-    return weighted(results, terms)
+    return results.sum(terms)
 
 
 def _ratio(results: Results, name: str, figure: str, against: str) -> float | None:

@@ -17,7 +17,6 @@ from llava_mole.reproduce.report.content import (
     listed,
     number,
 )
-from llava_mole.reproduce.report.means import SUMS, Term, domains_of, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
@@ -26,6 +25,7 @@ from llava_mole.reproduce.report.routers import (
     smallest,
 )
 from llava_mole.reproduce.report.singles import SINGLES
+from llava_mole.reproduce.sums import SUMS, Term, mean_terms
 
 FOLDER = "beyond"
 # ROW-stage1-WHAT is ROW-1-1-1 after another stage 1.
@@ -55,7 +55,7 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
     header += ["less the usual stage 1's", "parameters"]
     rows = []
     for name in [*dict.fromkeys(usual.values()), *names]:
-        mean = weighted(results, mean_terms(results.scale.columns, name))
+        mean = results.sum(mean_terms(results.scale.columns, name))
         loss = _loss(results, name, own=name in usual)
         before = usual.get(name)
         cells = [Cell(results.title(name)), _plain(loss, 3), seeds_cell(mean)]
@@ -73,7 +73,7 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
 
 
 def _six_domains(results: Results, names: Sequence[str]) -> Table:
-    columns = domains_of(results.scale)
+    columns = results.domains
     singles = [
         term
         for domain, row in SINGLES.items()
@@ -83,19 +83,19 @@ def _six_domains(results: Results, names: Sequence[str]) -> Table:
     header = ["row", "seeds", *columns, "mean of domains", "less one domain each"]
     header += [f"less {results.title(_MIX)}", "routing, bits", "least used expert, %"]
     header += ["parameters"]
-    mean = weighted(results, singles)
+    mean = results.sum(singles)
     first = [Cell("one domain each, plain LoRA"), seeds_cell(mean)]
     first += [
-        mean_cell(weighted(results, _of(singles, names_of, len(columns))))
+        mean_cell(results.sum(_of(singles, names_of, len(columns))))
         for names_of in columns.values()
     ]
     rows = [[*first, mean_cell(mean), *[Cell(NOTHING)] * 5]]
     for name in sorted(names, key=_place):
-        mean = weighted(results, mean_terms(columns, name))
+        mean = results.sum(mean_terms(columns, name))
         cells = [Cell(results.title(name)), seeds_cell(mean), *_domains(results, columns, name)]
         cells.append(mean_cell(mean))
         less = [(-weight, row, column) for weight, row, column in singles]
-        cells.append(difference_cell(weighted(results, [*mean_terms(columns, name), *less])))
+        cells.append(difference_cell(results.sum([*mean_terms(columns, name), *less])))
         against = None if name == _MIX else _more(results, name, _MIX, columns)
         cells += [difference_cell(against), information_cell(information(results, name))]
         least = smallest(results, name)
@@ -128,7 +128,7 @@ def _of(terms: Sequence[Term], columns: Sequence[str], factor: float = 1) -> lis
 def _domains(results: Results, columns: Mapping[str, Sequence[str]], name: str) -> list[Cell]:
     """A row's mean in each domain."""
     return [
-        mean_cell(weighted(results, mean_terms({domain: names}, name)))
+        mean_cell(results.sum(mean_terms({domain: names}, name)))
         for domain, names in columns.items()
     ]
 
@@ -140,7 +140,7 @@ def _more(
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Difference | None:
     columns = columns or results.scale.columns
-    return weighted(results, [*mean_terms(columns, name), *mean_terms(columns, against, -1)])
+    return results.sum([*mean_terms(columns, name), *mean_terms(columns, against, -1)])
 
 
 def _loss(results: Results, name: str, own: bool) -> float | None:

@@ -18,8 +18,8 @@ from scipy import stats
 from llava_mole.reproduce.cosines import Cosines
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.report.content import NOTHING, Cell, Table, interval, number, signed
-from llava_mole.reproduce.report.means import domains_of, mean_terms, weighted
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.sums import mean_terms
 from llava_mole.reproduce.types import PlainLora, Row
 
 TRANSFER = "transfer: score of runs on the others alone"
@@ -70,7 +70,7 @@ class Correlation:
 
 def points_of(results: Results, cosines: Sequence[Cosines]) -> list[Point]:
     """Every domain of every measured mixture that has its single-domain run, each run once."""
-    columns = domains_of(results.scale)
+    columns = results.domains
     plain = _distinct(results)
     singles = {_alone(row.plain): row for row in plain if len(row.plain.weights) == 1}
     relations: dict[str, _Relation] = {
@@ -80,7 +80,7 @@ def points_of(results: Results, cosines: Sequence[Cosines]) -> list[Point]:
 
     def transfer(domain: str, other: str, rank: int) -> float | None:
         row = singles.get((other, 1.0, rank))
-        found = row and weighted(results, mean_terms({domain: columns[domain]}, row.name))
+        found = row and results.sum(mean_terms({domain: columns[domain]}, row.name))
         return found.value if found else None
 
     found = []
@@ -95,7 +95,7 @@ def points_of(results: Results, cosines: Sequence[Cosines]) -> list[Point]:
                 continue
             terms = mean_terms({domain: columns[domain]}, row.name)
             terms += mean_terms({domain: columns[domain]}, single.name, -1)
-            if (loss := weighted(results, terms)) is not None:
+            if (loss := results.sum(terms)) is not None:
                 predictors = dict(_predicted(row.plain, domain, own))
                 found.append(Point(row.name, domain, loss, predictors))
     return found

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llava_mole.reproduce import intervals
-from llava_mole.reproduce.claims import Claims, Pair
+from llava_mole.reproduce.claims import Claims
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.judge import Judgement
+from llava_mole.reproduce.pairs import Pair
+from llava_mole.reproduce.sums import Term, weighted
 from llava_mole.reproduce.types import Measured, Row
 
 
@@ -56,6 +57,12 @@ class Results:
         return [column for columns in self.scale.columns.values() for column in columns]
 
     @property
+    def domains(self) -> dict[str, Sequence[str]]:
+        """Every domain's columns, those beyond the scale's own last."""
+        more = getattr(self.scale, "more", {})
+        return {**self.scale.columns, **{name: one.columns for name, one in more.items()}}
+
+    @property
     def shown(self) -> list[str]:
         """Those, and what tables show beside them."""
         return [*self.columns, *getattr(self.scale, "shown", ())]
@@ -72,15 +79,11 @@ class Results:
 
     def estimate(self, name: str, column: str) -> Difference | None:
         """Mean over the seeds with its interval; None where nothing was measured."""
-        measured = self.measured.get(name)
-        if measured is None:
-            return None
-        scores = {s: found[column] for s, found in measured.scores.items() if column in found}
-        if not scores:
-            return None
-        seeds = sorted(scores)
-        term = (1, [scores[seed] for seed in seeds])
-        return intervals.of_scores([term], seeds, self.claims.confidence)
+        return self.sum([(1, name, column)])
+
+    def sum(self, terms: Sequence[Term]) -> Difference | None:
+        """A weighted sum of scores with its interval; None without a seed that all terms have."""
+        return weighted(self.measured, terms, self.claims.confidence)
 
     def printed(self, name: str, column: str) -> float | None:
         """The paper's value, at the paper's scale only: elsewhere it compares with nothing."""

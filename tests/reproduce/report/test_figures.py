@@ -67,7 +67,7 @@ def drawn(found):
 def test_all_figures_of_a_study(tiny):
     names = {path.stem for path in (tiny / "figures").iterdir()}
     others = {"figure-1", "figure-3", "routers", "ranks", "experts"}
-    assert names == {*others, *(f"claim-C{n}" for n in range(1, 10))}
+    assert names == {*others, *(f"claim-C{n}" for n in range(1, 11))}
     for path in (tiny / "figures").iterdir():
         # They are committed.
         assert path.stat().st_size < 150_000
@@ -77,7 +77,7 @@ def test_all_figures_of_a_study(tiny):
 
 
 def test_the_label_is_on_every_figure(drawn):
-    assert len(drawn) == 14
+    assert len(drawn) == 15
     assert {figure.title.replace("\n", " ") for figure in drawn.values()} == {LABEL}
 
 

@@ -121,7 +121,7 @@ def test_the_headline_alone(tmp_path, claims_file):
     write(scale, paper_rows(), tiny_results(), claims_file, tmp_path, STAMP, selection="headline")
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     claims = {claim["name"]: claim for claim in found["claims"]}
-    assert set(claims) == {"C1", "C2", "C8", "C9"}
+    assert set(claims) == {"C1", "C2", "C8", "C9", "C10"}
     assert "only its headline comparisons" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert claims["C1"]["verdict"] != "not measured"
 

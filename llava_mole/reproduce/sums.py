@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from llava_mole.reproduce import intervals
 from llava_mole.reproduce.intervals import Difference
-from llava_mole.reproduce.report.results import Results
-from llava_mole.reproduce.scales import Scale
-from llava_mole.reproduce.types import Score
+from llava_mole.reproduce.types import Measured, Score
 
 # eHub's All is a sum of five per cents.
 SUMS = {"All": 5}
@@ -14,35 +12,35 @@ SUMS = {"All": 5}
 Term = tuple[float, str, str]
 
 
-def domains_of(scale: Scale) -> dict[str, Sequence[str]]:
-    """Every domain's columns, those beyond the scale's own last."""
-    return {**scale.columns, **{name: one.columns for name, one in scale.more.items()}}
+def lacking(measured: Mapping[str, Measured], terms: Sequence[Term]) -> tuple[str, ...]:
+    """Rows of the terms that have no score in their column with any seed."""
+    return tuple(
+        dict.fromkeys(row for _, row, column in terms if not _seeds(measured, row, column))
+    )
 
 
-def weighted(results: Results, terms: Sequence[Term]) -> Difference | None:
+def weighted(
+    measured: Mapping[str, Measured], terms: Sequence[Term], confidence: float
+) -> Difference | None:
     """The terms' sum with its interval, paired by seed; None without a seed that all have.
 
     Args:
-        results: that have the scores.
+        measured: by row's name.
         terms: a weight below 0 takes a row's score off.
+        confidence: coverage, within (0, 1).
     """
-    seeds: set[int] | None = None
-    for _, row, column in terms:
-        found = results.measured.get(row)
-        scores = found.scores if found else {}
-        full = {seed for seed, values in scores.items() if column in values}
-        seeds = full if seeds is None else seeds & full
+    common = [_seeds(measured, row, column) for _, row, column in terms]
+    seeds = sorted(set.intersection(*common)) if common else []
     if not seeds:
         return None
-    ordered = sorted(seeds)
     scaled = [
         (
             1 if weight > 0 else -1,
-            [_scaled(results.measured[row].scores[seed][column], abs(weight)) for seed in ordered],
+            [_scaled(measured[row].scores[seed][column], abs(weight)) for seed in seeds],
         )
         for weight, row, column in terms
     ]
-    return intervals.of_scores(scaled, ordered, results.claims.confidence)
+    return intervals.of_scores(scaled, seeds, confidence)
 
 
 def mean_terms(columns: Mapping[str, Sequence[str]], row: str, factor: float = 1) -> list[Term]:
@@ -58,6 +56,11 @@ def mean_terms(columns: Mapping[str, Sequence[str]], row: str, factor: float = 1
         for names in columns.values()
         for column in names
     ]
+
+
+def _seeds(measured: Mapping[str, Measured], row: str, column: str) -> set[int]:
+    scores = measured[row].scores if row in measured else {}
+    return {seed for seed, values in scores.items() if column in values}
 
 
 def _scaled(score: Score, weight: float) -> Score:

@@ -14,17 +14,21 @@ MEASURED = "measured.json"
 
 
 class Clock:
-    """Seconds and other figures of the run in ``folder``."""
+    """Seconds and other figures of the run in ``folder``.
+
+    Attributes:
+        values: what was measured so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / MEASURED
-        self._values: dict[str, Any] = {"seconds": {}}
+        self.values: dict[str, Any] = {"seconds": {}}
         if self._file.is_file():
-            self._values = json.loads(self._file.read_text(encoding="utf-8"))
+            self.values = json.loads(self._file.read_text(encoding="utf-8"))
 
     def begin(self) -> None:
         """Counts the attempts that training takes: with several, its seconds are the last one's."""
-        self._values["seconds"]["attempts"] = self._values["seconds"].get("attempts", 0) + 1
+        self.values["seconds"]["attempts"] = self.values["seconds"].get("attempts", 0) + 1
         self._write()
 
     @contextmanager
@@ -32,14 +36,14 @@ class Clock:
         """Times a part; one that is killed is not counted."""
         started = time.perf_counter()
         yield
-        seconds = self._values["seconds"]
+        seconds = self.values["seconds"]
         seconds[name] = round(seconds.get(name, 0) + time.perf_counter() - started, 2)
         self._write()
 
     def note(self, name: str, value: Any) -> None:
         """Keeps a figure."""
-        self._values[name] = value
+        self.values[name] = value
         self._write()
 
     def _write(self) -> None:
-        replace_json(self._file, self._values)
+        replace_json(self._file, self.values)

@@ -20,6 +20,9 @@ score() {  # RUN [flag ...]
     "$python" -m torch.distributed.run --nproc-per-node "$gpus" -m llava_mole.cli.main eval \\
         --model-path "$@"
 }
+measure() {  # flags; on one GPU
+    "$python" -m llava_mole.cli.main reproduce --measure "$@"
+}
 """
 
 
@@ -55,15 +58,50 @@ def score_commands(run: Run, scale: Scale) -> list[str]:
     return lines
 
 
-def write(runs: Sequence[Run], scale: Scale, how: str, folder: Path) -> Path:
-    """Writes the script that does ``runs``.
+def measure_command(run: Run, scale: Scale, experiments: Path, output: Path | None) -> str:
+    """The line that notes what results say beside scores, as the scripts' ``measure`` takes it."""
+    words = ["measure", "--scale", scale.name, "--rows", run.rows[0], "--seeds", str(run.seed)]
+    words += ["--experiments", str(experiments)]
+    words += ["--output", str(output)] if output else []
+    return shlex.join(words)
+
+
+def commands(
+    run: Run, scale: Scale, configs: Path | None, experiments: Path, output: Path | None
+) -> list[str]:
+    """All lines of a run, in order: trained, measured, asked.
+
+    Args:
+        run: of them.
+        scale: of the run.
+        configs: see `train_command`.
+        experiments: folder that row and scale were read from.
+        output: of the run; None for the scale's.
+    """
+    asked = score_commands(run, scale)
+    if run.config is None:
+        return asked
+    # Measured first: once it is asked everything, a run counts as done.
+    return [
+        train_command(run, configs),
+        measure_command(run, scale, experiments, output),
+        *asked,
+    ]
+
+
+def write(
+    runs: Sequence[Run], scale: Scale, how: str, experiments: Path, output: Path | None = None
+) -> Path:
+    """Writes the script that does ``runs``, into its output's ``launch``.
 
     Args:
         runs: those that are left to do.
         scale: of them.
         how: ``slurm`` (an array, a task a run), ``hostfile`` or ``torchrun`` (one run after the
             other).
-        folder: takes the script, and configs where rows' files are not run as they are.
+        experiments: folder that rows and scale were read from.
+        output: of the runs, None for the scale's; takes the script, and configs where rows' files
+            are not run as they are.
 
     Returns:
         The script.
@@ -76,7 +114,7 @@ def write(runs: Sequence[Run], scale: Scale, how: str, folder: Path) -> Path:
             f"{', '.join(named)}: with a stage 1 of their own, which is trained first and once; "
             "run them with --launch local, and the others with --rows or --table"
         )
-    configs = None
+    folder, configs = (output or Path(scale.output)) / "launch", None
     if scale.put_on is not None:
         configs = folder / "configs"
         configs.mkdir(parents=True, exist_ok=True)
@@ -85,8 +123,7 @@ def write(runs: Sequence[Run], scale: Scale, how: str, folder: Path) -> Path:
                 dump(run.config, configs / f"{run.name}.yaml")
     bodies = []
     for number, run in enumerate(runs):
-        lines = [] if run.config is None else [train_command(run, configs)]
-        lines += score_commands(run, scale)
+        lines = commands(run, scale, configs, experiments, output)
         body = " &&\n    ".join(lines)
         bodies.append(f"run_{number}() {{  # {run.name}: {', '.join(run.rows)}\n    {body}\n}}\n")
     text = {"slurm": _slurm, "hostfile": _hostfile, "torchrun": _torchrun}[how](

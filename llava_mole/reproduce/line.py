@@ -56,6 +56,8 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
     if missing := [name for name in run.columns if name not in scores]:
         raise NotReady(f"{run.folder / EVAL}: no column {missing[0]!r} in its results")
     measured = _json(run.folder / MEASURED) or {}
+    ended = _json(run.folder / rundir.FINISHED) or {}
+    trained = {"train": ended["seconds"]} if ended.get("seconds") else {}
     line = {
         "hash": run.hash,
         "scale": scale.name,
@@ -64,11 +66,11 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
         "config": summary(run),
         "scores": {name: scores[name] for name in run.columns},
         "by_task": by_task,
-        "seconds": measured.get("seconds", {}),
-        "steps": (_json(run.folder / rundir.FINISHED) or {}).get("steps"),
+        "seconds": {**trained, **measured.get("seconds", {})},
+        "steps": ended.get("steps"),
         "parameters": _trained(run.folder),
         "saved_bytes": measured.get("saved_bytes"),
-        "peak_bytes": measured.get("peak_bytes"),
+        "peak_bytes": ended.get("peak_bytes"),
         "routing": measured.get("routing"),
         "base": base_of(run),
         "stage_1": None if run.config is None else start_of(run.config),

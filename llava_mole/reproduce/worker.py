@@ -7,16 +7,15 @@ into ``log.txt`` of its directory.
 import gc
 import threading
 import traceback
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from llava_mole.reproduce.clock import Clock
 from llava_mole.reproduce.lock import Held, held
 from llava_mole.reproduce.process import end_with_parent, output_into, own_gpu
 from llava_mole.reproduce.runs import Run
-from llava_mole.reproduce.scales import Asked, Scale
+from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.stage1 import train_stage_1
 
 LOG = "log.txt"
@@ -114,21 +113,15 @@ def _do(job: Job) -> dict[str, Any]:
 
 
 def _train(run: Run, clock: Clock) -> None:
-    import torch
-
     from llava_mole.train.run import train
     from llava_mole.train.rundir import finished
 
     if finished(run.folder):
         return
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     quiet = replace(run.config.train, disable_tqdm=True)
     clock.begin()
     with clock.lap("train"):
         train(replace(run.config, train=quiet))
-    if torch.cuda.is_available() and not run.config.train.use_cpu:
-        clock.note("peak_bytes", torch.cuda.max_memory_allocated())
 
 
 def _ask(job: Job, clock: Clock) -> None:
@@ -136,20 +129,21 @@ def _ask(job: Job, clock: Clock) -> None:
     from llava_mole.eval.report.summary import paper_row
     from llava_mole.eval.respondent import from_model
     from llava_mole.reproduce.line import EVAL
-    from llava_mole.reproduce.routed import routing_of_tasks
-    from llava_mole.reproduce.saved import saved_bytes
+    from llava_mole.reproduce.measure import device_of, measure, opened
 
     run, scale = job.run, job.scale
-    device = _device(run)
-    tasks = [_task(asked) for asked in run.asked]
+    tasks = [opened(asked) for asked in run.asked]
     output = run.folder / EVAL
     who = from_model(
-        run.model_path, tasks, output, device=device, batch_size=scale.batch_size, progress=False
+        run.model_path,
+        tasks,
+        output,
+        device=device_of(run),
+        batch_size=scale.batch_size,
+        progress=False,
     )
     # Before the last answer is scored: then the run counts as done.
-    clock.note("routing", routing_of_tasks(*who.loaded, tasks, scale.routed, scale.batch_size))
-    if run.config is not None and device == "cpu":
-        clock.note("saved_bytes", saved_bytes(run.config))
+    measure(run, scale, clock, *who.loaded, tasks)
     with clock.lap("eval"):
         evaluate(
             tasks,
@@ -161,32 +155,3 @@ def _ask(job: Job, clock: Clock) -> None:
             row=paper_row(run.model_path),
             pages=job.pages,
         )
-
-
-_TASKS: dict[tuple, Any] = {}
-
-
-def _task(asked: Asked) -> Any:
-    """An opened benchmark, kept for the next run."""
-    from llava_mole.eval.task import open_task, refuse_missing_images
-
-    key = astuple(asked)
-    if key not in _TASKS:
-        task = open_task(
-            asked.name,
-            Path(asked.path),
-            limit=asked.limit,
-            style=asked.style,
-            suffix=asked.suffix,
-            max_new_tokens=asked.max_new_tokens,
-        )
-        refuse_missing_images(task)
-        _TASKS[key] = task
-    return _TASKS[key]
-
-
-def _device(run: Run) -> str:
-    import torch
-
-    on_cpu = run.config is not None and run.config.train.use_cpu
-    return "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"

@@ -8,6 +8,7 @@ import logging
 import os
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -122,10 +123,19 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         trainer.remove_callback(noisy)
     if not config.train.disable_tqdm:
         trainer.add_callback(TrainingBar)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    on_gpu = arguments.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    done = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
-        rundir.finish(config, trainer.state.global_step)
+        rundir.finish(
+            config,
+            trainer.state.global_step,
+            # Of the last attempt, and of this rank.
+            seconds=round(done.metrics["train_runtime"], 2),
+            peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        )
     trainer.accelerator.wait_for_everyone()
     return folder
 

@@ -172,14 +172,20 @@ def starting_point(folder: Path, resume: str) -> tuple[Path | None, list[str]]:
     return Path(resume), []
 
 
-def finish(config: RunConfig, steps: int) -> None:
-    """Describes the run and marks it as done; written last."""
+def finish(config: RunConfig, steps: int, **figures: float | None) -> None:
+    """Describes the run and marks it as done; written last.
+
+    Args:
+        config: of the run.
+        steps: that it made.
+        **figures: what else to keep of it; None says that it was not measured.
+    """
     folder = Path(config.output_dir)
     card = model_card(config, steps, importlib.metadata.version("llava_mole"))
     (folder / "README.md").write_text(card, encoding="utf-8")
     files = [name for name in (ADAPTER_FILE, PROJECTOR_FILE) if (folder / name).exists()]
     sizes = {name: (folder / name).stat().st_size for name in files}
-    _write_json(folder / FINISHED, {"steps": steps, "files": sizes})
+    _write_json(folder / FINISHED, {"steps": steps, **figures, "files": sizes})
 
 
 def finished(folder: Path) -> bool:

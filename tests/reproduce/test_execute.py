@@ -115,12 +115,28 @@ def test_killed_and_started_again_it_ends_with_the_same_results(finished, experi
     for folder in (path for path in (tmp_path / "runs").iterdir() if path.name != ".locks"):
         assert (folder / "adapter_model.safetensors").is_file()
         assert (folder / "eval/report.html").is_file()
-    # As after a SLURM job: run directories are there, lines are not.
+    # As after a SLURM job: run directories are there, lines are not, and a script measures them.
     (tmp_path / "results.jsonl").unlink()
+    for file in tmp_path.glob("runs/*/measured.json"):
+        file.unlink()
+    status, said = run(experiments, tmp_path, "--measure")
+    assert status == 0, said
+    assert "4 of 4 runs measured now" in said
+    status, said = run(experiments, tmp_path, "--measure", "--seeds", "0")
+    assert "0 of 2 runs measured now" in said
     status, said = run(experiments, tmp_path, "--status")
     assert said.count("results of ") == 4
     assert "4 done" in said
     assert results(tmp_path) == results(finished[0])
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["seconds"]["train"] > 0 for line in lines)
+
+
+def test_what_is_not_trained_is_not_measured(experiments, tmp_path):
+    status, said = run(experiments, tmp_path, "--measure")
+    assert status == 2
+    assert "llava-mix-1-1-0-s0" in said
+    assert "not trained to the end" in said
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(experiments, finished, tmp_path):

@@ -27,7 +27,8 @@ def world(tmp_path, scale, names):
     rows, chosen = read_rows(experiments), read_scale(experiments, scale)
     selected = select(rows, experiments, names=names)
     output = tmp_path / "out put" if scale == "paper" else None
-    return chosen, resolve_runs(chosen, rows, selected, (0,), output)
+    runs = resolve_runs(chosen, rows, selected, (0,), output)
+    return lambda how: write(runs, chosen, how, experiments, output), runs
 
 
 def call(script, tmp_path, **variables):
@@ -59,48 +60,52 @@ NAMES = ["llava-1.5-official", "llava-mix-1-1-1", "llava-mole-k5"]
 @pytest.mark.parametrize("how", ["slurm", "hostfile", "torchrun"])
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
 def test_what_is_written_is_valid_shell(tmp_path, how, scale):
-    chosen, runs = world(tmp_path, scale, NAMES)
-    script = write(runs, chosen, how, tmp_path / "launch")
+    written, _ = world(tmp_path, scale, NAMES)
+    script = written(how)
     done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_each_run_is_trained_and_asked(tmp_path):
-    chosen, runs = world(tmp_path, "paper", NAMES)
-    done, calls = call(write(runs, chosen, "torchrun", tmp_path / "launch"), tmp_path)
+    written, runs = world(tmp_path, "paper", NAMES)
+    done, calls = call(written("torchrun"), tmp_path)
     assert done.returncode == 0, done.stderr
     official, mix, mole = runs
     rows = tmp_path / "configs/experiments"
-    assert len(calls) == 5
+    assert len(calls) == 7
     assert "--model-path llava-hf/llava-1.5-7b-hf --output" in calls[0]
     assert calls[1] == (f"finetune_lora.sh {rows}/table2/llava-mix-1-1-1.yaml {mix.folder} seed=0")
-    assert calls[2].startswith(
+    assert calls[2] == (
+        "python -m llava_mole.cli.main reproduce --measure --scale paper --rows llava-mix-1-1-1 "
+        f"--seeds 0 --experiments {rows} --output {tmp_path}/out put"
+    )
+    assert calls[3].startswith(
         "python -m torch.distributed.run --nproc-per-node 2 -m llava_mole.cli.main eval "
         f"--model-path {mix.folder} --output {mix.folder}/eval --benchmarks ehub=playground/data"
     )
-    assert calls[3].startswith(f"finetune_mole.sh {rows}/table4/llava-mole-k5.yaml {mole.folder}")
+    assert calls[4].startswith(f"finetune_mole.sh {rows}/table4/llava-mole-k5.yaml {mole.folder}")
     assert official.folder.name == "llava-1.5-official"
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
-    chosen, runs = world(tmp_path, "paper", NAMES)
-    script = write(runs, chosen, "torchrun", tmp_path / "launch")
+    written, _ = world(tmp_path, "paper", NAMES)
+    script = written("torchrun")
     done, calls = call(script, tmp_path, FAIL="llava-mix-1-1-1")
     assert done.returncode == 1
     assert "failed: run_1" in done.stderr
-    # It was not asked.
-    assert len(calls) == 4
+    # It was neither measured nor asked.
+    assert len(calls) == 5
 
 
 def test_a_task_of_the_array_is_a_run(tmp_path):
-    chosen, runs = world(tmp_path, "paper", NAMES)
-    script = write(runs, chosen, "slurm", tmp_path / "launch")
+    written, _ = world(tmp_path, "paper", NAMES)
+    script = written("slurm")
     text = script.read_text()
     assert "#SBATCH --array=0-2\n" in text
     assert "#SBATCH --nodes=8\n#SBATCH --gres=gpu:8\n" in text
     done, calls = call(script, tmp_path, SLURM_ARRAY_TASK_ID="2")
     assert done.returncode == 0, done.stderr
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert "llava-mole-k5" in calls[0]
     done, calls = call(script, tmp_path)
     assert done.returncode != 0
@@ -108,26 +113,28 @@ def test_a_task_of_the_array_is_a_run(tmp_path):
 
 
 def test_a_hostfile_is_asked_for(tmp_path):
-    chosen, runs = world(tmp_path, "paper", NAMES[1:2])
-    script = write(runs, chosen, "hostfile", tmp_path / "launch")
+    written, _ = world(tmp_path, "paper", NAMES[1:2])
+    script = written("hostfile")
     done, calls = call(script, tmp_path)
     assert done.returncode != 0
     assert "HOSTFILE=hosts.txt" in done.stderr
     done, calls = call(script, tmp_path, HOSTFILE="hosts.txt")
     assert done.returncode == 0
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
 def test_smaller_scales_get_configs_of_their_own(tmp_path):
-    chosen, runs = world(tmp_path, "tiny", NAMES[1:])
-    script = write(runs, chosen, "torchrun", tmp_path / "launch")
+    written, runs = world(tmp_path, "tiny", NAMES[1:])
+    script = written("torchrun")
     done, calls = call(script, tmp_path)
     assert done.returncode == 0, done.stderr
-    for run, line in zip(runs, calls[::2], strict=True):
-        config = tmp_path / "launch/configs" / f"{run.name}.yaml"
+    for run, line in zip(runs, calls[::3], strict=True):
+        config = tmp_path / "out/launch/configs" / f"{run.name}.yaml"
         assert str(config) in line
         assert load(RunConfig, config) == run.config
-    assert calls[1].endswith("--batch-size 4 --limit 4")
+    # In the scale's own place, which the command finds by itself.
+    assert "--output" not in calls[1]
+    assert calls[2].endswith("--batch-size 4 --limit 4")
 
 
 def test_a_longest_answer_is_told_to_eval(tmp_path):

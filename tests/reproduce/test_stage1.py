@@ -116,7 +116,7 @@ def test_a_wrong_key_names_the_rows_file(experiments):
 def test_scripts_for_several_gpus_do_not_know_the_order(experiments, tmp_path):
     runs = runs_of(experiments, "llava-mix-1-1-1", RATE[0])
     with pytest.raises(ValueError, match=rf"{RATE[0]}: with a stage 1 of their own"):
-        write(runs, read_scale(experiments, "tiny"), "slurm", tmp_path / "launch")
+        write(runs, read_scale(experiments, "tiny"), "slurm", experiments, tmp_path)
 
 
 def test_what_stage_1_needs_must_be_there(experiments, tmp_path):

@@ -24,10 +24,10 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-EXPERIMENTS = "configs/experiments"
+from llava_mole.cli.reproduce.report import EXPERIMENTS, write_report
+
 HELP = "reproduce the paper's tables, figures and claims, at its scale or on two cores"
 
 
@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prepare", action="store_true", help="make the data and base model of the tiny scale"
     )
     only.add_argument("--report", action="store_true", help="report what is there")
+    only.add_argument(
+        "--measure",
+        action="store_true",
+        help="of runs that a script trained: where their routers send the benchmarks' tokens, what "
+        "a forward saves; the scripts of --launch call it",
+    )
     only.add_argument(
         "--conflicts",
         action="store_true",
@@ -125,22 +131,26 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(_results(scale, output), scale.name)
     for note in store.stale(runs):
         print(f"note: {note}", file=sys.stderr)
+    if arguments.measure:
+        return _measure(runs, scale)
     for new in collect(runs, scale, store):
         print(f"results of {new.name} found in {new.folder}")
     if arguments.plan:
-        return _plan(runs, scale, store, arguments.processes or scale.processes)
+        _plan(runs, scale, store, arguments.processes or scale.processes)
+        if scale.put_on is None:
+            _print_commands(runs, scale, experiments, output)
+        return 0
     if arguments.status:
         print(status_text(runs, store))
         return 0
-    folder = output or Path(scale.output)
     status = 0
     if not arguments.report:
         how = arguments.launch or scale.launch
         left = [one for one in runs if store.get(one) is None]
         if how != "local":
-            return _write_launch(left, scale, how, folder, arguments.submit)
+            return _write_launch(left, scale, how, experiments, output, arguments.submit)
         status = _execute(arguments, runs, scale, store)
-    _report(arguments, rows, selected, seeds, scale, store, output)
+    write_report(arguments, rows, selected, seeds, scale, store, output)
     return status
 
 
@@ -160,6 +170,16 @@ def _prepare(experiments: Path, scale) -> int:
     from llava_mole.reproduce.tiny.prepare import prepare
 
     prepare(experiments, scale)
+    return 0
+
+
+def _measure(runs, scale) -> int:
+    from llava_mole.reproduce.measure import measure_launched
+
+    measured = measure_launched(runs, scale)
+    print(
+        f"{len(measured)} of {len(runs)} runs measured now; the others were before, or need not be"
+    )
     return 0
 
 
@@ -184,26 +204,33 @@ def _results(scale, output: Path | None) -> Path:
     return Path(scale.results or Path(scale.output) / "results.jsonl")
 
 
-def _plan(runs, scale, store, processes: int) -> int:
-    from llava_mole.reproduce.launch import score_commands, train_command
+def _plan(runs, scale, store, processes: int) -> None:
     from llava_mole.reproduce.plan import plan, text
 
     print(text(plan(runs, scale, store), scale, processes))
-    if scale.put_on is None:
-        print("\nwhat --launch writes down (score is 'llava-mole eval --model-path' on all GPUs):")
-        for one in runs:
-            lines = [] if one.config is None else [train_command(one, None)]
-            print("\n".join(f"  {line}" for line in (*lines, *score_commands(one, scale))))
-    return 0
 
 
-def _write_launch(left, scale, how: str, folder: Path, submit: bool) -> int:
+def _print_commands(runs, scale, experiments: Path, output: Path | None) -> None:
+    from llava_mole.reproduce.launch import commands
+
+    print(
+        "\nwhat --launch writes down (measure is 'llava-mole reproduce --measure', score is "
+        "'llava-mole eval --model-path' on all GPUs):"
+    )
+    for one in runs:
+        for line in commands(one, scale, None, experiments, output):
+            print(f"  {line}")
+
+
+def _write_launch(
+    left, scale, how: str, experiments: Path, output: Path | None, submit: bool
+) -> int:
     from llava_mole.reproduce.launch import write
 
     if not left:
         print("every run has its results; --report writes the report")
         return 0
-    script = write(left, scale, how, folder / "launch")
+    script = write(left, scale, how, experiments, output)
     start = ["sbatch" if how == "slurm" else "bash", str(script)]
     print(f"{len(left)} run(s) written to {script}")
     if submit:
@@ -234,73 +261,3 @@ def _execute(arguments: argparse.Namespace, runs, scale, store) -> int:
         f"{len(done.elsewhere)} are at work elsewhere"
     )
     return 1 if done.failed or done.elsewhere else 0
-
-
-def _report(arguments: argparse.Namespace, rows, selected, seeds, scale, store, output) -> None:
-    from llava_mole.reproduce.report import write
-    from llava_mole.reproduce.runs import resolve_runs
-    from llava_mole.reproduce.select import CLAIMS
-    from llava_mole.reproduce.stamp import stamp
-    from llava_mole.reproduce.store import measured
-
-    runs = resolve_runs(scale, rows, rows, seeds, output)
-    found = measured(store, rows, runs)
-    names = {item.row.name for item in selected}
-    if not names & set(found):
-        print("no results yet: nothing to report")
-        return
-    experiments = Path(arguments.experiments)
-    report = write(
-        scale,
-        [item.row for item in selected],
-        found,
-        experiments / CLAIMS,
-        _report_folder(arguments, scale),
-        stamp(
-            scale,
-            seeds,
-            [one for one in runs if names & set(one.rows)],
-            store,
-            _report_command(arguments, scale, seeds),
-        ),
-        arguments.claims or "all",
-        _cosines(arguments, scale),
-    )
-    print(f"report: {report}")
-
-
-def _cosines(arguments: argparse.Namespace, scale) -> list:
-    """What was measured before training; parts' reports have too few mixtures for it."""
-    if not arguments.study or scale.conflicts is None:
-        return []
-    from llava_mole.reproduce.cosines import read_cosines
-
-    return read_cosines(Path(scale.conflicts), scale.name)
-
-
-def _report_folder(arguments: argparse.Namespace, scale) -> Path:
-    """Where the report goes: a part's never into the place of the whole study's, or headline's."""
-    if arguments.output:
-        return Path(arguments.output) / "report"
-    if arguments.study and scale.report:
-        return Path(scale.report)
-    more = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
-    if arguments.claims and scale.report and not more:
-        return Path(scale.report) / arguments.claims
-    return Path(scale.output) / "report"
-
-
-def _report_command(arguments: argparse.Namespace, scale, seeds: Sequence[int]) -> list[str]:
-    """The command that writes the same report again, however its runs were started."""
-    words = ["llava-mole", "reproduce"]
-    for name in ("table", "figure", "rows"):
-        values = getattr(arguments, name)
-        words += [f"--{name}", *values] if values else []
-    words += [f"--{name}" for name in ("all", "study") if getattr(arguments, name)]
-    words += ["--claims", arguments.claims] if arguments.claims else []
-    words += ["--scale", scale.name]
-    words += ["--seeds", *map(str, seeds)] if seeds != scale.seeds else []
-    if arguments.experiments != EXPERIMENTS:
-        words += ["--experiments", arguments.experiments]
-    words += ["--output", arguments.output] if arguments.output else []
-    return [*words, "--report"]

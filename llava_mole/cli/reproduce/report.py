@@ -1,0 +1,80 @@
+"""The report of what ``llava-mole reproduce`` was asked for: what goes in, where it goes."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+EXPERIMENTS = "configs/experiments"
+
+
+def write_report(
+    arguments: argparse.Namespace, rows, selected, seeds, scale, store, output
+) -> None:
+    """Writes the report of the selected rows, if any of them has results."""
+    from llava_mole.reproduce.report import write
+    from llava_mole.reproduce.runs import resolve_runs
+    from llava_mole.reproduce.select import CLAIMS
+    from llava_mole.reproduce.stamp import stamp
+    from llava_mole.reproduce.store import measured
+
+    runs = resolve_runs(scale, rows, rows, seeds, output)
+    found = measured(store, rows, runs)
+    names = {item.row.name for item in selected}
+    if not names & set(found):
+        print("no results yet: nothing to report")
+        return
+    experiments = Path(arguments.experiments)
+    report = write(
+        scale,
+        [item.row for item in selected],
+        found,
+        experiments / CLAIMS,
+        _folder(arguments, scale),
+        stamp(
+            scale,
+            seeds,
+            [one for one in runs if names & set(one.rows)],
+            store,
+            _command(arguments, scale, seeds),
+        ),
+        arguments.claims or "all",
+        _cosines(arguments, scale),
+    )
+    print(f"report: {report}")
+
+
+def _cosines(arguments: argparse.Namespace, scale) -> list:
+    """What was measured before training; parts' reports have too few mixtures for it."""
+    if not arguments.study or scale.conflicts is None:
+        return []
+    from llava_mole.reproduce.cosines import read_cosines
+
+    return read_cosines(Path(scale.conflicts), scale.name)
+
+
+def _folder(arguments: argparse.Namespace, scale) -> Path:
+    """Where the report goes: a part's never into the place of the whole study's, or headline's."""
+    if arguments.output:
+        return Path(arguments.output) / "report"
+    if arguments.study and scale.report:
+        return Path(scale.report)
+    more = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
+    if arguments.claims and scale.report and not more:
+        return Path(scale.report) / arguments.claims
+    return Path(scale.output) / "report"
+
+
+def _command(arguments: argparse.Namespace, scale, seeds: Sequence[int]) -> list[str]:
+    """The command that writes the same report again, however its runs were started."""
+    words = ["llava-mole", "reproduce"]
+    for name in ("table", "figure", "rows"):
+        values = getattr(arguments, name)
+        words += [f"--{name}", *values] if values else []
+    words += [f"--{name}" for name in ("all", "study") if getattr(arguments, name)]
+    words += ["--claims", arguments.claims] if arguments.claims else []
+    words += ["--scale", scale.name]
+    words += ["--seeds", *map(str, seeds)] if seeds != scale.seeds else []
+    if arguments.experiments != EXPERIMENTS:
+        words += ["--experiments", arguments.experiments]
+    words += ["--output", arguments.output] if arguments.output else []
+    return [*words, "--report"]

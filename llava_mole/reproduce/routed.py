@@ -1,6 +1,6 @@
 """Where a run's routers send the benchmarks' tokens, in few enough numbers for a result line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llava_mole.analysis import routing
@@ -28,7 +28,8 @@ def routing_of_tasks(
     Returns:
         ``layers``; ``load``: benchmark to layer to each expert's share of the tokens in per mille;
         ``mutual_information`` of benchmark and expert in bits, mean over layers, less what chance
-        gives.
+        gives; ``kind_information`` of a token's kind (image, question, answer) and its expert, mean
+        over layers, all benchmarks' tokens together.
     """
     try:
         layers, experts = routing.layers_of(model), routing.experts_of(model)
@@ -57,7 +58,13 @@ def routing_of_tasks(
             for name, one in counts.items()
         },
         "mutual_information": information,
+        "kind_information": _kind_information(counts.values()),
     }
+
+
+def _kind_information(counts: Iterable[routing.Counts]) -> float:
+    tokens = sum(one.tokens.sum(1) for one in counts)
+    return round(float(routing.mutual_information(tokens.transpose(0, 1)).mean()), 5)
 
 
 def _record(question: Question) -> Record:

@@ -180,7 +180,8 @@ def _extras(line: Mapping[str, Any]) -> dict[str, float]:
     values["seconds"] = seconds.get("train")
     values["eval_seconds"] = seconds.get("eval")
     values["stage_1_loss"] = (line.get("stage_1") or {}).get("loss")
-    values["mutual_information"] = (line.get("routing") or {}).get("mutual_information")
+    routing = line.get("routing") or {}
+    values |= {key: routing.get(key) for key in ("mutual_information", "kind_information")}
     return {key: float(value) for key, value in values.items() if value is not None}
 
 

@@ -86,6 +86,7 @@ def test_every_run_has_its_line_and_a_report_is_written(finished):
     assert mole["parameters"] > lora["parameters"]
     load = mole["routing"]["load"]
     assert set(load) == {"general", "document", "biomedicine"}
+    assert mole["routing"]["kind_information"] > 0
     assert all(abs(sum(layer) - 1000) <= 1 for layers in load.values() for layer in layers)
     assert (output / "report/report.md").is_file()
     # Their results are safe, and small scales keep nothing else.

@@ -62,11 +62,14 @@ def test_what_another_process_wrote_meanwhile_stays(world, tmp_path):
     assert len(Store(first.path, "tiny").lines) == 2
 
 
+ROUTING = {"mutual_information": 0.25, "kind_information": 0.5}
+
+
 def test_every_row_of_a_run_has_its_scores(world, tmp_path):
     rows, runs = world
     store = Store(tmp_path / "results.jsonl", "tiny")
     for value, run in enumerate(runs):
-        store.add(line(run, float(value), routing={"mutual_information": 0.25}))
+        store.add(line(run, float(value), routing=ROUTING))
     found = measured(store, rows, runs)
     assert set(found) == {
         "llava-mix-1-1-0",
@@ -86,9 +89,9 @@ def test_every_row_of_a_run_has_its_scores(world, tmp_path):
         "steps": 4.0,
         "seconds": 3.0,
         "eval_seconds": 1.0,
-        "mutual_information": 0.25,
+        **ROUTING,
     }
-    assert found["llava-mole-k2"].routing[1] == {"mutual_information": 0.25}
+    assert found["llava-mole-k2"].routing[1] == ROUTING
 
 
 def test_a_row_without_routers_has_no_routing(world, tmp_path):

@@ -23,6 +23,8 @@ from llava_mole.reproduce.report.content import (
 from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION_NOTE,
+    KINDS,
+    KINDS_NOTE,
     Smallest,
     information,
     information_cell,
@@ -45,6 +47,7 @@ class Line:
         mean: the domains' mean, over seeds.
         against: what it has more than LLaVA-MoLE[1,1,1], over the seeds that both have.
         information: mutual information of benchmark and expert, bits above chance.
+        kinds: of a token's kind and its expert, bits.
         smallest: the least used expert's share.
         seconds: training time as a multiple of LLaVA-Mix[1,1,1]'s, median over common seeds.
         parameters: that were trained.
@@ -55,6 +58,7 @@ class Line:
     mean: Difference | None
     against: Difference | None
     information: Difference | None
+    kinds: Difference | None
     smallest: Smallest | None
     seconds: float | None
     parameters: float | None
@@ -78,7 +82,7 @@ def ablations_table(results: Results) -> Table | None:
         f"Means over each row's own seeds, ± half of the {level} interval. The difference is of "
         f"the domains' mean, paired over the seeds that the row and {mole} have in common, with "
         "its interval; intervals are per row: of many rows, some exclude 0 by chance.",
-        INFORMATION_NOTE,
+        f"{INFORMATION_NOTE} {KINDS_NOTE}",
         "Least used expert: its share of the benchmarks' tokens in per cent, mean over layers and "
         "seeds; below it the lowest of any layer and seed, and what an even load is. Near 0 an "
         "expert is dying. Result lines of deep models keep some of the layers.",
@@ -96,6 +100,7 @@ def ablations_table(results: Results) -> Table | None:
         "mean of domains",
         f"less {mole}",
         "routing, bits",
+        "kinds, bits",
         "least used expert, %",
         "training time",
         "parameters",
@@ -119,6 +124,7 @@ def _line(results: Results, name: str) -> Line:
         _estimate(results, columns, name),
         _estimate(results, columns, name, reference) if reference else None,
         information(results, name),
+        information(results, name, KINDS),
         smallest(results, name),
         _ratio(results, name, "seconds", PLAIN),
         trained_parameters(results, name),
@@ -154,6 +160,7 @@ def _cells(results: Results, line: Line) -> Iterator[Cell]:
         yield mean_cell(found)
     yield difference_cell(line.against)
     yield information_cell(line.information)
+    yield information_cell(line.kinds)
     if (least := line.smallest) is None:
         yield Cell(NOTHING)
     else:

@@ -10,10 +10,15 @@ from llava_mole.reproduce.report.content import NOTHING, Cell, number
 from llava_mole.reproduce.report.results import Results
 
 INFORMATION = "mutual_information"
+KINDS = "kind_information"
 INFORMATION_NOTE = (
     "Routing is the mutual information of a token's benchmark and its expert in bits, mean over "
     "layers, less what shuffled benchmarks give: 0 is chance, and log2 of the benchmarks or of the "
     "experts, whichever are fewer, is the most."
+)
+KINDS_NOTE = (
+    "Kinds is the same of a token's kind (image, question or answer) and its expert, over all "
+    "benchmarks' tokens."
 )
 
 
@@ -32,11 +37,17 @@ class Smallest:
     even: float
 
 
-def information(results: Results, name: str) -> Difference | None:
-    """A row's mutual information of benchmark and expert, mean over seeds; None without any."""
+def information(results: Results, name: str, of: str = INFORMATION) -> Difference | None:
+    """A row's mutual information of benchmark and expert, mean over seeds; None without any.
+
+    Args:
+        results: that have it.
+        name: the row's.
+        of: `KINDS` for that of a token's kind and its expert.
+    """
     measured = results.measured.get(name)
     every = measured.extras.items() if measured else ()
-    found = {seed: extras[INFORMATION] for seed, extras in every if INFORMATION in extras}
+    found = {seed: extras[of] for seed, extras in every if of in extras}
     seeds = sorted(found)
     if len(seeds) > 1:
         each = [found[seed] for seed in seeds]

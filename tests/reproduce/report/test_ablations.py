@@ -41,6 +41,7 @@ def drawn(columns, seeds):
         routing = {}
         for s in own if "mole" in row else ():
             extras[s]["mutual_information"] = float(generator.uniform())
+            extras[s]["kind_information"] = float(generator.uniform())
             shares = generator.integers(1, 300, (2, 4, 2)).tolist()
             layers = [[[*two, 1000 - sum(two)] for two in layer] for layer in shares]
             routing[s] = {"layers": [0, 1, 2, 3], "load": dict(zip("ab", layers, strict=True))}
@@ -103,9 +104,11 @@ def test_routers_against_a_slow_reference():
         line, own = lines[name], found[name]
         if "mole" not in name:
             assert line.information is None
+            assert line.kinds is None
             assert line.smallest is None
             continue
         agrees(line.information, [e["mutual_information"] for e in own.extras.values()])
+        agrees(line.kinds, [e["kind_information"] for e in own.extras.values()])
         every = []
         for routing in own.routing.values():
             for layer in range(4):
@@ -139,6 +142,7 @@ def test_the_table_has_the_references_on_top_and_says_what_is_missing():
     half = line.mean.high - line.mean.value
     assert ours[table.header.index("mean of domains")].below == (f"±{half:.2f}",)
     assert ours[table.header.index("less LLAVA-MOLE-1-1-1")].value == line.against.value
+    assert ours[table.header.index("kinds, bits")].value == line.kinds.value
     assert ours[table.header.index("training time")].text == f"×{line.seconds:.2f}"
     assert ours[table.header.index("parameters")].text == "120"
     missing = next(row for row in table.rows if row[0].text == "LLAVA-MOLE-BALANCE-NONE")

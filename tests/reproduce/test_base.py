@@ -1,6 +1,7 @@
 """The base model that results rest on: told by its weights, never mixed, copied into place."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,25 @@ def test_the_base_is_copied_in_one_step_and_what_is_there_stays(tmp_path):
     write(place, b"own")
     prepared._copy(tmp_path / "kept", place)
     assert (place / "model.safetensors").read_bytes() == b"own"
+
+
+def test_the_shipped_results_rest_on_the_shipped_base(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    experiments = Path("configs/experiments")
+    scale, rows = read_scale(experiments, "tiny"), read_rows(experiments)
+    lines = Store(Path(scale.results), "tiny").lines.values()
+    assert lines
+    for name in ("llava-mix-1-1-1", OWN):
+        selected = select(rows, experiments, names=[name])
+        run = next(one for one in resolve_runs(scale, rows, selected, (10,)) if name in one.rows)
+        base = Path(scale.base_model)
+        model = replace(
+            run.config.model,
+            language_model=str(base / "decoder"),
+            projector=str(base / "pretrain"),
+        )
+        shipped = base_of(replace(run, config=replace(run.config, model=model)))
+        found = {one["base"] for one in lines if ("stage_1" in one["config"]) == (name == OWN)}
+        assert found <= {shipped}
+        # Only the rows that bring their own stage 1 may not have run yet.
+        assert found or name == OWN

@@ -6,12 +6,15 @@ llava-mole reproduce --table 2 --scale paper --plan
 llava-mole reproduce --table 2 --scale paper --launch slurm
 llava-mole reproduce --table 2 --scale paper --report
 
-# every comparison of the paper on two cores; started again, it goes on where it stopped
-llava-mole reproduce --all --scale tiny --output playground/study --processes 2
-llava-mole reproduce --study --scale tiny --output playground/study --status
+# every comparison of the paper on two cores; what docs/study has results of is not run again, and
+# started again it goes on where it stopped
+llava-mole reproduce --scale tiny --prepare
+llava-mole reproduce --all --scale tiny --processes 2
+llava-mole reproduce --study --scale tiny --status
 
-# what the headline claims compare, with more seeds
-llava-mole reproduce --claims headline --scale tiny --output playground/study --seeds 20 21 22 23
+# what the headline claims compare, with more seeds; or all of it again, in a place of one's own
+llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 23
+llava-mole reproduce --claims headline --scale tiny --output playground/study
 
 # single rows by the names of their files in configs/experiments/
 llava-mole reproduce --rows llava-mix-1-1-1 llava-mole-1-1-1 --scale small

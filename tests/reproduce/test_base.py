@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from llava_mole.reproduce.base import base_of
 from llava_mole.reproduce.rows import read_rows
@@ -104,6 +105,30 @@ def test_the_base_is_copied_in_one_step_and_what_is_there_stays(tmp_path):
     write(place, b"own")
     prepared._copy(tmp_path / "kept", place)
     assert (place / "model.safetensors").read_bytes() == b"own"
+
+
+def test_features_are_made_on_one_thread_whatever_the_machine_has(monkeypatch):
+    threads = []
+    for name in (
+        "build_data",
+        "build_short",
+        "prepare_efficientnet",
+        "_copy",
+        "build_base",
+        "train",
+    ):
+        monkeypatch.setattr(prepared, name, lambda *_: None)
+    monkeypatch.setattr(
+        prepared, "cache_features", lambda _: threads.append(torch.get_num_threads())
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        experiments = Path(__file__).parents[2] / "configs/experiments"
+        prepared.prepare(experiments, read_scale(experiments, "tiny"))
+        assert (threads, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_shipped_results_rest_on_the_shipped_base(monkeypatch):

@@ -17,12 +17,17 @@ def file_sha256(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file in one step and onto the disk: no reader ever sees a part of it."""
+    """`replace_bytes` of text."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step and onto the disk: no reader ever sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

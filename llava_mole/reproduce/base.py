@@ -50,7 +50,8 @@ def refuse_another_base(line: Mapping[str, Any], others: Iterable[Mapping[str, A
             f"{line['rows'][0]}, seed {line['seed']}, starts from language model and projector "
             f"{line.get('base')}, and {other['rows'][0]}, seed {other['seed']}, from "
             f"{other.get('base') or 'some that it does not say'}: results on different base models "
-            "are never mixed. Start from that one, or give these results a place of their own "
+            "are never mixed. Start from that one (where the scale ships it: remove this one's "
+            "folders, and --prepare copies it), or give these results a place of their own "
             "(--output)"
         )
 

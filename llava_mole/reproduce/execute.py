@@ -2,10 +2,9 @@
 
 import multiprocessing
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from llava_mole.reproduce.runs import Run
 from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.store import Store
-from llava_mole.reproduce.worker import LOG, Job, Reply, work
+from llava_mole.reproduce.worker import LOG, Job, Reply, note_failure, work
 
 # Libraries keep some 50 MB of every run, which adds up over a study of hundreds; a new process
 # takes seconds.
@@ -49,7 +48,7 @@ def execute(
     Args:
         runs: in the order in which they are begun.
         scale: of them.
-        store: takes each run's line as soon as it is there; only this process writes it.
+        store: of the file that takes each run's line as soon as it is there.
         processes: runs side by side.
         keep_runs: whether run directories stay, with the pages of every answer.
         progress: whether to show a bar.
@@ -61,7 +60,7 @@ def execute(
     waiting = deque()
     for run in runs:
         if store.get(run) is None:
-            waiting.append(Job(run, scale, pages=keep_runs))
+            waiting.append(Job(run, scale, store.path, keep_runs))
         else:
             outcome.done.append(run)
     if not waiting:
@@ -72,11 +71,8 @@ def execute(
     with bar, _threads(1), _Workers(count) as workers:
         for reply in workers.do(waiting):
             run = by_hash[reply.hash]
-            if reply.line is not None:
-                store.add(reply.line)
+            if reply.error is None:
                 outcome.done.append(run)
-                if not keep_runs:
-                    shutil.rmtree(run.folder, ignore_errors=True)
             elif reply.held:
                 outcome.elsewhere.append((run, reply.error))
                 bar.write(f"{run.name} {reply.error}")
@@ -85,6 +81,7 @@ def execute(
                 bar.write(f"{run.name} failed: {reply.error} (log: {run.folder / LOG})")
             bar.set_postfix(failed=len(outcome.failed))
             bar.update()
+    store.reread()
     return outcome
 
 
@@ -108,13 +105,10 @@ class _Workers:
                 job = busy.pop(number)
                 try:
                     reply = connection.recv()
-                except EOFError:
-                    process = self._all[number][0]
-                    process.join()
-                    reply = Reply(
-                        job.run.hash, None, f"its process ended with status {process.exitcode}"
-                    )
-                    self._all[number] = self._start(number)
+                # The latter where it ended before it read its job.
+                except (EOFError, ConnectionError):
+                    reply = Reply(job.run.hash, self._ended(number))
+                    note_failure(job.run, reply.error)
                 self._give(number, jobs, busy)
                 yield reply
 
@@ -122,14 +116,21 @@ class _Workers:
         if not jobs:
             return
         if self._given[number] == RUNS_A_PROCESS:
-            process, connection = self._all[number]
-            process.terminate()
-            process.join()
-            connection.close()
-            self._all[number] = self._start(number)
+            self._all[number][0].terminate()
+            self._ended(number)
         self._given[number] += 1
         busy[number] = jobs.popleft()
-        self._all[number][1].send(busy[number])
+        # One that has ended is found out when its reply is read.
+        with suppress(ConnectionError):
+            self._all[number][1].send(busy[number])
+
+    def _ended(self, number: int) -> str:
+        """Puts a new process in the place of one that ends; says how it did."""
+        process, connection = self._all[number]
+        process.join()
+        connection.close()
+        self._all[number] = self._start(number)
+        return f"its process ended with status {process.exitcode}"
 
     def _start(self, number: int):
         ours, theirs = self._context.Pipe()

@@ -36,7 +36,7 @@ class Outcome:
         verdict: ``supported``, ``not supported``, ``undecided`` or ``not measured``.
         missing: rows without this column, or a sentence on why there is no difference.
         control: the same difference with the equal-parameter control in the row's place.
-        against: one-sided p of what is expected, adjusted over the claim's comparisons (Holm).
+        against: two-sided p of what is expected, adjusted over the claim's comparisons (Holm).
     """
 
     pair: Pair

@@ -26,18 +26,19 @@ measure() {  # flags; on one GPU
 """
 
 
-def train_command(run: Run, configs: Path | None) -> str:
+def train_command(run: Run, scale: Scale, configs: Path | None) -> str:
     """The line that trains a run, by the repository's own script.
 
     Args:
         run: with a config.
+        scale: of it.
         configs: folder that holds the run's own config; None where its row's file is run as it is.
     """
     kind = "mole" if run.config.adapter.type == "mole" else "lora"
     config = run.file if configs is None else configs / f"{run.name}.yaml"
     names = f"CONFIG={shlex.quote(str(config))} OUTPUT_DIR={shlex.quote(str(run.folder))}"
-    seed = f" seed={run.seed}" if configs is None else ""
-    return f"{names} bash scripts/finetune_{kind}.sh{seed}"
+    over = [*scale.overrides, f"seed={run.seed}"] if configs is None else []
+    return f"{names} {shlex.join(['bash', f'scripts/finetune_{kind}.sh', *over])}"
 
 
 def score_commands(run: Run, scale: Scale) -> list[str]:
@@ -83,7 +84,7 @@ def commands(
         return asked
     # Measured first: once it is asked everything, a run counts as done.
     return [
-        train_command(run, configs),
+        train_command(run, scale, configs),
         measure_command(run, scale, experiments, output),
         *asked,
     ]

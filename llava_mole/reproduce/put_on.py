@@ -1,18 +1,19 @@
 """A row on a scale: the run config that comes of both, and of the row's stage 1.
 
 At paper scale a row's file is run as it is; at a smaller one its delta, what it says itself, is put
-on the scale's own run config, ranks and epochs in proportion.
+on the scale's own run config, ranks, rates and epochs in proportion.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llava_mole.config import ConfigError, from_layers, load, read_values
 from llava_mole.reproduce.rows import RowFile
-from llava_mole.reproduce.scales import PAPER_RANK, Scale
-from llava_mole.train.config import RunConfig
+from llava_mole.reproduce.scales import PAPER_RANK, PAPER_RATE, Scale
+from llava_mole.train.config import RunConfig, TrainConfig
 
 
 class NotAtScale(ConfigError):
@@ -100,7 +101,7 @@ def _refuse_unknown_domains(
 
 
 def _scaled(item: RowFile, scale: Scale) -> dict[str, Any]:
-    """The row's delta with the scale's ranks and epochs."""
+    """The row's delta with the scale's ranks, rates and epochs."""
     delta = copy.deepcopy(dict(item.delta))
     adapter = delta["adapter"]
     for key in ("r", "lora_alpha"):
@@ -109,7 +110,12 @@ def _scaled(item: RowFile, scale: Scale) -> dict[str, Any]:
         patterns: Mapping[str, int] = adapter.get(key) or {}
         if patterns:
             adapter[key] = {k: _in_proportion(v, scale, item.file) for k, v in patterns.items()}
-    delta["train"]["num_train_epochs"] *= scale.epochs
+    train, usual = delta["train"], {**asdict(TrainConfig()), **scale.base.get("train", {})}
+    for key in ("learning_rate", "router_lr"):
+        if key in train:
+            rate = train[key] / PAPER_RATE * (usual[key] or usual["learning_rate"])
+            train[key] = float(f"{rate:.6g}")
+    train["num_train_epochs"] *= scale.epochs
     return delta
 
 

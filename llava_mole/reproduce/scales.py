@@ -16,6 +16,8 @@ from llava_mole.data.config import DatasetConfig
 
 # The rank of the paper's Table 1; a scale says what stands for it.
 PAPER_RANK = 32
+# And its learning rate; a scale's own, in ``put_on``, stands for it.
+PAPER_RATE = 2e-5
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """Where each run stands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from llava_mole.reproduce.line import NotReady, line_of
-from llava_mole.reproduce.lock import holder
+from llava_mole.reproduce.lock import Held, held, holder
 from llava_mole.reproduce.runs import Run, stages_of
 from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.stage1 import state_of
@@ -13,21 +14,23 @@ from llava_mole.reproduce.worker import FAILED
 from llava_mole.train import rundir
 
 
-def collect(runs: Sequence[Run], scale: Scale, store: Store) -> list[Run]:
+def collect(runs: Sequence[Run], scale: Scale, store: Store) -> Iterator[tuple[Run, str | None]]:
     """Writes down the results of runs that were trained and asked elsewhere, as by SLURM.
 
-    Returns:
-        Those that are new.
+    Yields:
+        A run with results, and why they can't be written down: None where they are now.
     """
-    found = []
     for run in runs:
-        if store.get(run) is None and run.folder.is_dir() and holder(run.folder) is None:
+        if store.get(run) is not None or not run.folder.is_dir():
+            continue
+        with suppress(Held, NotReady), held(run.folder, patience=0):
+            line = line_of(run, scale)
             try:
-                store.add(line_of(run, scale))
-            except NotReady:
-                continue
-            found.append(run)
-    return found
+                store.add(line)
+            except ValueError as error:
+                yield run, str(error)
+            else:
+                yield run, None
 
 
 def state(run: Run, store: Store) -> tuple[str, str]:

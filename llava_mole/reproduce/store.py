@@ -34,7 +34,7 @@ class Store:
         self.path = path
         self.scale = scale
         self.lines: dict[str, dict[str, Any]] = {}
-        self._read()
+        self.reread()
 
     def get(self, run: Run) -> dict[str, Any] | None:
         """The results of ``run``, if they are there.
@@ -58,12 +58,15 @@ class Store:
                 are there, or whose hash is there with another config.
         """
         line = as_json(line)
-        if (size := len(text_of(line))) > LARGEST:
-            raise ValueError(f"{self.path}: the line of {line['rows'][0]} has {size} bytes")
+        if (size := len(text_of(line).encode())) > LARGEST:
+            raise ValueError(
+                f"{self.path}: the line of {line['rows'][0]} has {size} bytes, and the most is "
+                f"{LARGEST}; give the row, its domains or its benchmarks shorter names"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(self.path):
             # Another process may have written since.
-            self._read()
+            self.reread()
             refuse_another_base(line, self.lines.values())
             before = self.lines.get(line["hash"])
             if before is not None and before["config"] != line["config"]:
@@ -106,7 +109,8 @@ class Store:
                     break
         return found
 
-    def _read(self) -> None:
+    def reread(self) -> None:
+        """Takes in what other processes have written since."""
         self.lines = {}
         if not self.path.is_file():
             return

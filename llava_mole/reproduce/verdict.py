@@ -59,13 +59,13 @@ def negligible(low: float, high: float, margin: float) -> bool:
 
 
 def against(expect: str, difference: Difference, margin: float = 0.0) -> float:
-    """One-sided p of the expectation: where it is small, the difference lies elsewhere.
+    """Two-sided p of the expectation: where it is small, the difference lies elsewhere.
 
-    Below half of what the interval leaves out (0.025 of 95 %) where, and only where, the verdict is
-    not supported.
+    Below what the interval leaves out (0.05 of 95 %) where, and only where, the verdict is not
+    supported.
     """
     least, most = _expected(expect, margin)
-    return min(difference.below(least), difference.above(most))
+    return min(1.0, 2 * min(difference.below(least), difference.above(most)))
 
 
 def holm(values: Iterable[float]) -> list[float]:

@@ -5,10 +5,12 @@ into ``log.txt`` of its directory.
 """
 
 import gc
+import shutil
 import threading
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from llava_mole.reproduce.clock import Clock
@@ -17,6 +19,7 @@ from llava_mole.reproduce.process import end_with_parent, output_into, own_gpu
 from llava_mole.reproduce.runs import Run
 from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.stage1 import train_stage_1
+from llava_mole.reproduce.store import Store
 
 LOG = "log.txt"
 # There while a run's last attempt has failed; says why.
@@ -30,12 +33,14 @@ class Job:
     Attributes:
         run: the run.
         scale: of it.
-        pages: whether to write the evaluation's reports too.
+        results: file that takes its line.
+        keep: whether its directory stays, with the evaluation's reports.
     """
 
     run: Run
     scale: Scale
-    pages: bool
+    results: Path
+    keep: bool
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,12 @@ class Reply:
 
     Attributes:
         hash: the run's.
-        line: its line of results; None where there is none.
-        error: why not.
+        error: why it has no line of results; None where it has.
         held: whether another process is at work on it.
     """
 
     hash: str
-    line: dict[str, Any] | None
-    error: str = ""
+    error: str | None = None
     held: bool = False
 
 
@@ -77,22 +80,45 @@ def work(connection: Connection, number: int) -> None:
 
 
 def do(job: Job) -> Reply:
-    """One run from wherever it stands to its line of results."""
+    """One run from wherever it stands to its line of results, while nobody else is at it.
+
+    The line is written and the directory deleted before the lock is given up: whoever has it next
+    finds a run that is done, or one to go on with, and nothing between.
+    """
     run = job.run
     try:
         with held(run.folder):
-            run.folder.mkdir(parents=True, exist_ok=True)
-            failed = run.folder / FAILED
-            failed.unlink(missing_ok=True)
-            with output_into(run.folder / LOG):
-                try:
-                    return Reply(run.hash, _do(job))
-                except Exception as error:
-                    traceback.print_exc()
-                    failed.write_text(traceback.format_exc(), encoding="utf-8")
-                    return Reply(run.hash, None, f"{type(error).__name__}: {error}")
+            try:
+                if _write_line(job) and not job.keep:
+                    shutil.rmtree(run.folder, ignore_errors=True)
+            except Exception as error:
+                note_failure(run, traceback.format_exc())
+                return Reply(run.hash, f"{type(error).__name__}: {error}")
+            return Reply(run.hash)
     except Held as other:
-        return Reply(run.hash, None, f"is being run by {other}", held=True)
+        return Reply(run.hash, f"is being run by {other}", held=True)
+
+
+def note_failure(run: Run, why: str) -> None:
+    """Leaves the reason where ``--status`` finds it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / FAILED).write_text(why, encoding="utf-8")
+
+
+def _write_line(job: Job) -> bool:
+    """Does what is left of the run; False where another command has done it all since."""
+    store, folder = Store(job.results, job.scale.name), job.run.folder
+    if store.get(job.run) is not None:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
+    with output_into(folder / LOG):
+        try:
+            store.add(_do(job))
+        except Exception:
+            traceback.print_exc()
+            raise
+    return True
 
 
 def _do(job: Job) -> dict[str, Any]:
@@ -114,8 +140,9 @@ def _do(job: Job) -> dict[str, Any]:
 
 def _train(run: Run, clock: Clock) -> None:
     from llava_mole.train.run import train
-    from llava_mole.train.rundir import finished
+    from llava_mole.train.rundir import finished, refuse_another_config
 
+    refuse_another_config(run.config)
     if finished(run.folder):
         return
     quiet = replace(run.config.train, disable_tqdm=True)
@@ -153,5 +180,5 @@ def _ask(job: Job, clock: Clock) -> None:
             how=who.how,
             blind=Blind({}, {}),
             row=paper_row(run.model_path),
-            pages=job.pages,
+            pages=job.keep,
         )

@@ -54,6 +54,13 @@ FREE = {
     "train.run_name",
     "train.disable_tqdm",
 }
+# But where the balance loss is taken over a micro-batch: these say what one is.
+_LAYOUT = {
+    "data.group_by_modality_length",
+    "data.packing",
+    "data.packing_length",
+    "train.per_device_train_batch_size",
+}
 _PACKAGES = (
     "llava_mole",
     "torch",
@@ -99,10 +106,12 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     """
     values = _flat(dataclasses.asdict(config))
     values["data.domains (order)"] = list(config.data.domains)
+    by_layout = config.adapter.type == "mole" and config.adapter.balance_scope == "micro_batch"
+    free = FREE - _LAYOUT if by_layout else FREE
     return {
         key: value
         for key, value in values.items()
-        if not any(key == free or key.startswith(f"{free}.") for free in FREE)
+        if not any(key == name or key.startswith(f"{name}.") for name in free)
     }
 
 

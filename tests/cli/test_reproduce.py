@@ -1,6 +1,7 @@
 """``llava-mole reproduce``: what it says before anything is run."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -19,7 +20,9 @@ def reproduce(experiments, tmp_path, capsys):
     """Calls the command with an output of its own; status, stdout and stderr."""
 
     def call(*words, scale="tiny"):
-        places = ["--scale", scale, "--experiments", str(experiments), "--output", str(tmp_path)]
+        places = ["--scale", scale, "--experiments", str(experiments)]
+        if not {"--prepare", "--conflicts"} & set(words):
+            places += ["--output", str(tmp_path)]
         status = main(["reproduce", *places, *map(str, words)])
         return status, *capsys.readouterr()
 
@@ -102,7 +105,10 @@ def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
         ([], "say what is reproduced"),
         (["--table", "2", "--processes", "0"], "--processes is 0"),
         (["--table", "2", "--submit"], "--submit goes with --launch slurm"),
-        (["--table", "2", "--plan", "--launch", "slurm"], "leave --plan, --status or --report out"),
+        (["--table", "2", "--plan", "--launch", "slurm"], "leave it or --plan out"),
+        (["--table", "2", "--measure", "--launch", "slurm"], "leave it or --measure out"),
+        (["--prepare", "--output", "x"], "--prepare writes where the scale's file says"),
+        (["--table", "2", "--conflicts", "--output", "x"], "leave --output out"),
     ],
 )
 def test_wrong_words_are_said(reproduce, words, message):
@@ -222,6 +228,26 @@ def test_the_studys_report_stands_beside_its_results_and_is_the_same_again(measu
     expected = f"llava-mole reproduce --study --scale tiny --experiments {measured} --report"
     assert command == expected
     assert not (tmp_path / "out/report").exists()
+
+
+def test_claims_that_could_not_be_judged_are_said_before_anything_runs(tmp_path, capsys):
+    experiments = write_experiments(tmp_path)
+    claims = experiments / "claims.yaml"
+    claims.write_text(re.sub(r"(?m)^  tiny: .*\n", "", claims.read_text()))
+    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments)]
+    assert main([*words, "--rows", "llava-mix-1-1-0"]) == 2
+    err = capsys.readouterr().err
+    assert f"{claims}: " in err
+    assert "margin" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["--seeds", "1"], ["--claims", "headline"]])
+def test_a_part_of_the_study_leaves_its_report_alone(measured, tmp_path, words):
+    call = ["reproduce", "--scale", "tiny", "--experiments", str(measured), "--study", "--report"]
+    assert main([*call, *words]) == 0
+    assert {path.name for path in (tmp_path / "docs").glob("[!.]*")} == {"results.jsonl"}
+    assert (tmp_path / "out/report/report.md").is_file()
 
 
 def test_a_parts_report_leaves_the_studys_alone(measured, tmp_path):

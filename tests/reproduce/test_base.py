@@ -94,7 +94,7 @@ def test_a_line_that_does_not_say_its_base_is_of_another(runs):
     store.add(checkpoint)
 
 
-def test_the_base_is_copied_in_one_step_and_what_is_there_stays(tmp_path):
+def test_the_base_is_copied_in_one_step_and_what_is_there_stays(tmp_path, capsys):
     write(tmp_path / "kept", b"kept")
     place = tmp_path / "models/decoder"
     place.parent.mkdir()
@@ -103,8 +103,10 @@ def test_the_base_is_copied_in_one_step_and_what_is_there_stays(tmp_path):
     prepared._copy(tmp_path / "kept", place)
     assert [file.name for file in place.iterdir()] == ["model.safetensors"]
     write(place, b"own")
+    assert capsys.readouterr().err == ""
     prepared._copy(tmp_path / "kept", place)
     assert (place / "model.safetensors").read_bytes() == b"own"
+    assert "models/decoder holds other weights than " in capsys.readouterr().err
 
 
 def test_features_are_made_on_one_thread_whatever_the_machine_has(monkeypatch):

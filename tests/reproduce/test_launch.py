@@ -1,17 +1,20 @@
 """The scripts that --launch writes: valid shell, and the right commands in the right order."""
 
 import os
+import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from llava_mole.config import load
-from llava_mole.reproduce.launch import score_commands, write
+from llava_mole.reproduce.launch import score_commands, train_command, write
 from llava_mole.reproduce.rows import read_rows
 from llava_mole.reproduce.runs import resolve_runs
 from llava_mole.reproduce.scales import read_scale
 from llava_mole.reproduce.select import select
 from llava_mole.train.config import RunConfig
+from llava_mole.train.rundir import decisive, resolve
 from tests.reproduce.tiny_scale import write_beyond, write_experiments
 
 # Say what they were called with; the run of a name in $FAIL fails.
@@ -85,6 +88,19 @@ def test_each_run_is_trained_and_asked(tmp_path):
     )
     assert calls[4].startswith(f"finetune_mole.sh {rows}/table4/llava-mole-k5.yaml {mole.folder}")
     assert official.folder.name == "llava-1.5-official"
+
+
+def test_what_the_scale_sets_over_every_row_is_told_to_training(tmp_path):
+    experiments = write_experiments(tmp_path)
+    rows, scale = read_rows(experiments), read_scale(experiments, "paper")
+    (item,) = select(rows, experiments, names=["llava-mix-1-1-1"])
+    scale = replace(scale, overrides=["train.max_steps=7", "train.run_name=a b"])
+    (run,) = resolve_runs(scale, rows, [item], (3,))
+    command = shlex.split(train_command(run, scale, None))
+    script = command.index("scripts/finetune_lora.sh")
+    config = load(RunConfig, run.file, command[script + 1 :])
+    assert (config.train.max_steps, config.train.run_name, config.seed) == (7, "a b", 3)
+    assert decisive(resolve(config)) == decisive(run.config)
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):

@@ -226,6 +226,27 @@ def test_a_rank_that_becomes_no_whole_number_leaves_its_row_out_alone(experiment
     assert left_out == {}
 
 
+def test_rates_follow_the_scales_own_as_ranks_do(experiments):
+    change(experiments / "tiny/finetune.yaml", train={"learning_rate": 3e-3, "router_lr": 9e-3})
+    folder = experiments / "mine"
+    folder.mkdir()
+    base = "base: ../table2/llava-mole-1-1-1.yaml\ntrain: "
+    for name, rates in {"half": "learning_rate: 1.0e-5", "router": "router_lr: 4.0e-5"}.items():
+        (folder / f"{name}.yaml").write_text(f"{base}{{{rates}}}\n")
+    rows = read_rows(experiments)
+
+    def rates(name, scale):
+        train = run_config(read_scale(experiments, scale), find(rows, name)).train
+        return train.learning_rate, train.router_lr
+
+    assert rates("llava-mole-1-1-1", "tiny") == (3e-3, 9e-3)
+    assert rates("half", "tiny") == (1.5e-3, 9e-3)
+    assert rates("router", "tiny") == (3e-3, 1.8e-2)
+    assert rates("half", "paper") == (1e-5, None)
+    change(experiments / "tiny/finetune.yaml", train={"learning_rate": 3e-3})
+    assert rates("router", "tiny") == (3e-3, 6e-3)
+
+
 def test_an_unknown_scale_is_said(experiments):
     with pytest.raises(ConfigError, match=r"--scale tny: .*did you mean 'tiny'"):
         read_scale(experiments, "tny")

@@ -178,6 +178,19 @@ def test_a_run_that_saved_nothing_yet_holds_nobody_to_its_config(runs, uninterru
     assert rundir.differences(changed, folder) == ["train.learning_rate: 0.003 -> 0.001"]
 
 
+def test_a_layout_may_not_change_where_the_balance_loss_is_taken_over_a_micro_batch(runs):
+    values = values_of(runs, "unused", "finetune")
+    values["adapter"] = {"type": "mole", "balance_scope": "sequence"}
+    for scope, decides in (("sequence", False), ("global_batch", False), ("micro_batch", True)):
+        values["adapter"]["balance_scope"] = scope
+        keys = rundir.decisive(from_dict(RunConfig, values, "test"))
+        assert ("train.per_device_train_batch_size" in keys) is decides
+        assert ("data.packing" in keys) is decides
+    values["adapter"]["type"] = "lora"
+    keys = rundir.decisive(from_dict(RunConfig, values, "test"))
+    assert "data.packing" not in keys
+
+
 def test_layout_and_logging_may_change(runs, uninterrupted):
     stage, whole = uninterrupted
     values = values_of(runs, whole.name, stage)

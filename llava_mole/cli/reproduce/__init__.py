@@ -13,7 +13,7 @@ llava-mole reproduce --all --scale tiny --processes 2
 llava-mole reproduce --study --scale tiny --status
 
 # what the headline claims compare, with more seeds; or all of it again, in a place of one's own
-llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 23
+llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 --output playground/more
 llava-mole reproduce --claims headline --scale tiny --output playground/study
 
 # single rows by the names of their files in configs/experiments/
@@ -95,10 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plans, runs or reports; 1 where a run failed."""
     _check(arguments)
+    from llava_mole.reproduce.report import judged
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import select
+    from llava_mole.reproduce.select import CLAIMS, select
     from llava_mole.reproduce.status import collect
     from llava_mole.reproduce.status import text as status_text
     from llava_mole.reproduce.store import Store
@@ -136,8 +137,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     if arguments.measure:
         return _measure(runs, scale)
-    for new in collect(runs, scale, store):
+    for new, refused in collect(runs, scale, store):
         print(f"results of {new.name} found in {new.folder}")
+        if refused:
+            print(f"note: left out: {refused}", file=sys.stderr)
     if arguments.plan:
         _plan(runs, scale, store, arguments.processes or scale.processes)
         if scale.put_on is None:
@@ -152,6 +155,10 @@ def run(arguments: argparse.Namespace) -> int:
         left = [one for one in runs if store.get(one) is None]
         if how != "local":
             return _write_launch(left, scale, how, experiments, output, arguments.submit)
+        # What the report would stumble over at the end of all runs.
+        judged(
+            scale, [item.row for item in rows], {}, experiments / CLAIMS, arguments.claims or "all"
+        )
         status = _execute(arguments, runs, scale, store)
     write_report(arguments, rows, selected, seeds, scale, store, output)
     return status
@@ -163,8 +170,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--processes is {arguments.processes}; it must be >= 1")
     if arguments.submit and arguments.launch != "slurm":
         raise ValueError("--submit goes with --launch slurm")
-    if arguments.launch and (arguments.plan or arguments.status or arguments.report):
-        raise ValueError("--launch starts runs; leave --plan, --status or --report out")
+    for name in ("plan", "status", "report", "measure", "prepare", "conflicts"):
+        if arguments.launch and getattr(arguments, name):
+            raise ValueError(f"--launch starts runs; leave it or --{name} out")
+    for name in ("prepare", "conflicts"):
+        if arguments.output and getattr(arguments, name):
+            raise ValueError(f"--{name} writes where the scale's file says; leave --output out")
 
 
 def _prepare(experiments: Path, scale) -> int:

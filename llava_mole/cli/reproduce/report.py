@@ -56,11 +56,9 @@ def _folder(arguments: argparse.Namespace, scale) -> Path:
     """Where the report goes: a part's never into the place of the whole study's, or headline's."""
     if arguments.output:
         return Path(arguments.output) / "report"
-    if arguments.study and scale.report:
-        return Path(scale.report)
-    more = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
-    if arguments.claims and scale.report and not more:
-        return Path(scale.report) / arguments.claims
+    part = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
+    if scale.report and not part and arguments.study != bool(arguments.claims):
+        return Path(scale.report) / (arguments.claims or "")
     return Path(scale.output) / "report"
 
 

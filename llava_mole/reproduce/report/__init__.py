@@ -1,5 +1,5 @@
 """What is left of a reproduction for people to read: tables, verdicts, figures."""
 
-from llava_mole.reproduce.report.write import write
+from llava_mole.reproduce.report.write import judged, write
 
-__all__ = ["write"]
+__all__ = ["judged", "write"]

@@ -38,7 +38,8 @@ def notes_of(results: Results) -> Iterator[str]:
             "bear the paper's names, ranks included; the scale's own ranks stand in proportion."
         )
     yield (
-        "Claims, comparisons and margins were fixed before the runs. A comparison is supported if "
+        "Claims, comparisons and margins were fixed before the runs that they are judged by, but "
+        "where a claim's source says otherwise. A comparison is supported if "
         f"the {level} interval of its difference lies wholly where it is expected, not supported "
         "if it lies wholly elsewhere, and undecided otherwise. A claim is supported if all its "
         "comparisons are, not supported if one is not, and not measured while rows are missing. By "
@@ -48,8 +49,9 @@ def notes_of(results: Results) -> Iterator[str]:
     yield (
         f"Intervals are {level} per comparison. That a claim is supported does not get easier by "
         "having many comparisons, as all must be; that one of many is not supported by chance "
-        "does: beside such a verdict stands p of the expectation, adjusted over the claim's "
-        "comparisons (Holm). Margins, in points: " + _margins(results) + "."
+        "does: beside such a verdict stands p of the expectation, two-sided and adjusted over the "
+        "claim's comparisons (Holm); from 0.05 on, chance alone may do that. Margins, in "
+        "points: " + _margins(results) + "."
     )
     kinds = {
         one.difference.kind
@@ -61,8 +63,8 @@ def notes_of(results: Results) -> Iterator[str]:
         yield (
             "With several seeds, both rows of a comparison have the same ones, and the interval is "
             "Student's of the mean of the seeds' differences (assumed normal and independent). It "
-            "covers how trainings vary, for these data and test questions. p (signs) is of no "
-            "difference, two-sided, by flipping the differences' signs."
+            "covers how trainings vary, for these data and test questions. p (sign flips) "
+            "is of no difference, two-sided, by flipping the differences' signs at random."
         )
     if intervals.QUESTIONS in kinds:
         yield (

@@ -17,8 +17,8 @@ INFORMATION_NOTE = (
     "experts, whichever are fewer, is the most."
 )
 KINDS_NOTE = (
-    "Kinds is the same of a token's kind (image, question or answer) and its expert, over all "
-    "benchmarks' tokens."
+    "Kinds is that of a token's kind (image, question or answer) and its expert, over all "
+    "benchmarks' tokens, not less chance, which is next to nothing over so many tokens."
 )
 
 

@@ -20,6 +20,7 @@ from llava_mole.reproduce.report.results import Results
 from llava_mole.reproduce.report.routers import (
     INFORMATION,
     INFORMATION_NOTE,
+    KINDS,
     information,
     information_cell,
 )
@@ -129,8 +130,9 @@ def _costs(results: Results) -> Table | None:
         if measured is None or row.name in found:
             continue
         names = dict.fromkeys(name for extras in measured.extras.values() for name in extras)
-        # It cost nothing, and stands beside the scores.
-        names.pop(INFORMATION, None)
+        # They cost nothing, and stand beside the scores.
+        for name in (INFORMATION, KINDS):
+            names.pop(name, None)
         figures = {
             name: [extras[name] for extras in measured.extras.values() if name in extras]
             for name in names

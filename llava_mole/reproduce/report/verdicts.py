@@ -46,7 +46,7 @@ def comparisons_table(results: Results, judgement: Judgement) -> Table:
     controls = any(one.control for one in judgement.outcomes)
     header = ["comparison", "column", "expected"]
     header += ["by print"] if results.comparable else []
-    header += ["measured", "seeds", "p (signs)", "verdict"]
+    header += ["measured", "seeds", "p (sign flips)", "verdict"]
     header += ["equal parameters instead"] if controls else []
     printed = {(one.pair.terms, one.pair.column, one.pair.expect): one for one in judgement.printed}
     rows = []

@@ -1,15 +1,14 @@
 """Writes a reproduction's report: Markdown, HTML, LaTeX, JSON and the figures."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llava_mole.config import ConfigError
-from llava_mole.files import replace_json, replace_text
-from llava_mole.reproduce.claims import load
+from llava_mole.files import replace_bytes, replace_json, replace_text
+from llava_mole.reproduce.claims import Claims, load
 from llava_mole.reproduce.cosines import Cosines
-from llava_mole.reproduce.judge import judge
+from llava_mole.reproduce.judge import Judgement, judge
 from llava_mole.reproduce.report.content import Figure, Report
 from llava_mole.reproduce.report.figures import figures, prediction
 from llava_mole.reproduce.report.html import html
@@ -65,17 +64,13 @@ def write(
         ValueError: a claims file, or a row's file beside it, that cannot be used.
     """
     every = [*rows, *(item.row for item in read_rows(claims_file.parent))]
-    claims = load(claims_file, {row.name for row in every}, selection)
-    try:
-        judgements = judge(claims, every, measured, scale.name, scale.columns)
-    except ConfigError as error:
-        raise ConfigError(f"{claims_file}: {error}") from None
+    claims, judgements = judged(scale, every, measured, claims_file, selection)
     results = Results(scale, rows, every, measured, claims, judgements)
     points = points_of(results, cosines) if cosines else []
     report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [], points)
     for part in report.parts:
         if isinstance(part, Figure):
-            _replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
+            replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
     drawn = {f"{part.name}.png" for part in report.parts if isinstance(part, Figure)}
     for old in (folder / _PICTURES).glob("*.png"):
         # A figure that this report has not would be taken for its own.
@@ -86,6 +81,32 @@ def write(
     replace_json(folder / "report.json", machine(results, stamp, points))
     replace_text(folder / "report.md", markdown(report, _PICTURES))
     return folder / "report.md"
+
+
+def judged(
+    scale: Scale,
+    rows: Sequence[Row],
+    measured: Mapping[str, Measured],
+    claims_file: Path,
+    selection: str = "all",
+) -> tuple[Claims, list[Judgement]]:
+    """The claims of a file, and what is made of them; without results, whether they can be judged.
+
+    Args:
+        scale: at which it was measured.
+        rows: all that claims may name.
+        measured: by row's name.
+        claims_file: the claims.
+        selection: ``all`` claims, or ``headline``.
+
+    Raises:
+        ValueError: a claims file that cannot be used, or one without margins for the scale.
+    """
+    claims = load(claims_file, {row.name for row in rows}, selection)
+    try:
+        return claims, judge(claims, rows, measured, scale.name, scale.columns)
+    except ConfigError as error:
+        raise ConfigError(f"{claims_file}: {error}") from None
 
 
 def _report(
@@ -121,11 +142,3 @@ def _report(
 
 def _several(value: Any) -> bool:
     return isinstance(value, (list, tuple, set))
-
-
-def _replace_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -1,6 +1,7 @@
 """Makes what the tiny scale trains on: data, base model, stage 1, the images' features."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from llava_mole.config import load
+from llava_mole.model.identity import weights_of
 from llava_mole.model.small_parts import prepare_efficientnet
 from llava_mole.reproduce.scales import Scale
 from llava_mole.reproduce.tiny.base import build_base
@@ -58,8 +60,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _copy(folder: Path, place: Path) -> None:
-    """Copies a folder in one step; what is there stays."""
+    """Copies a folder in one step; what is there stays, and is named where it is another model."""
     if place.exists():
+        if weights_of(place) != weights_of(folder):
+            print(
+                f"note: {place} holds other weights than {folder}, which the shipped results rest "
+                "on, and stays; remove it to start from those",
+                file=sys.stderr,
+            )
         return
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

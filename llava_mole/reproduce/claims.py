@@ -56,11 +56,14 @@ class Claim:
         text: the sentence.
         source: where it is made.
         comparisons: what must hold.
+        seeds: scale to the only seeds that it is judged by there, where others were used to choose
+            the rows that it compares.
     """
 
     text: str
     source: str
     comparisons: list[Comparison]
+    seeds: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

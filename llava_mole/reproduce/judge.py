@@ -117,6 +117,7 @@ def judge(
     measured: Mapping[str, Measured],
     scale: str,
     columns: Mapping[str, Sequence[str]],
+    own: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> list[Judgement]:
     """Every claim with its verdicts.
 
@@ -126,10 +127,12 @@ def judge(
         measured: by row's name; rows without are not measured.
         scale: whose margins hold for what was measured; ``paper``'s hold for what is printed.
         columns: the scale's columns of each domain.
+        own: by claim, what was measured with its own seeds, for those that have some.
 
     Raises:
         ValueError: a margin is missing.
     """
+    own = own or {}
     numbers: dict[str, Mapping[str, float]] = {}
     for row in rows:
         numbers.setdefault(row.name, row.printed)
@@ -137,7 +140,8 @@ def judge(
     for name, claim in claims.claims.items():
         printed = [by_print(pair, numbers) for pair in pairs(claims, claim, "paper", PAPER_COLUMNS)]
         outcomes = [
-            _outcome(pair, measured, claims) for pair in pairs(claims, claim, scale, columns)
+            _outcome(pair, own.get(name, measured), claims)
+            for pair in pairs(claims, claim, scale, columns)
         ]
         judgements.append(Judgement(name, claim, printed, _adjusted(outcomes)))
     return judgements

@@ -1,5 +1,6 @@
 """Which rows a command is about: tables, figures, claims, names."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,26 @@ FIGURES = {
     "3": ("llava-mole-1-1-1",),
 }
 CLAIMS = "claims.yaml"
+
+
+def seeds_of_claims(
+    experiments: Path, scale: str, selected: Sequence[RowFile]
+) -> dict[str, tuple[list[RowFile], list[int]]]:
+    """By claim, the rows and seeds that it alone is judged by.
+
+    Args:
+        experiments: the folder of the claims.
+        scale: name of the scale.
+        selected: rows; claims of which one row is not among them are left out.
+    """
+    chosen = {item.row.name: item for item in selected}
+    claims = load(experiments / CLAIMS)
+    found = {}
+    for name, claim in claims.claims.items():
+        rows = dataclasses.replace(claims, claims={name: claim}).rows()
+        if scale in claim.seeds and all(row in chosen for row in rows):
+            found[name] = [chosen[row] for row in rows], claim.seeds[scale]
+    return found
 
 
 def select(

@@ -34,6 +34,17 @@ def test_seeds_are_paired():
     assert outcome.negligible
 
 
+def test_a_claim_with_seeds_of_its_own_is_judged_by_those_alone():
+    def claim():
+        return Claim("", "", [ABOVE])
+
+    all_seeds = {"mole": row(50, 51, 52.5), "mix": row(40, 41, 42)}
+    fresh = {"mole": row(30, 31, 32.5), "mix": row(40, 41, 42)}
+    claims = Claims(MARGINS, {"C": claim(), "D": claim()})
+    other, own = judge(claims, ROWS, all_seeds, "tiny", TINY, {"D": fresh})
+    assert (other.verdict, own.verdict) == ("supported", "not supported")
+
+
 def test_only_seeds_of_both_rows_count():
     mole = measured({1: {"general": 50.0}, 2: {"general": 52.0}, 9: {"general": 0.0}})
     mix = measured({2: {"general": 50.0}, 1: {"general": 49.0}, 7: {"general": 99.0}})
@@ -89,9 +100,9 @@ def test_one_refuted_comparison_refutes_the_claim():
     judgement = one(results, ABOVE, Comparison("mole", "base", "above", ["general"]))
     assert [o.verdict for o in judgement.outcomes] == ["supported", "not supported"]
     assert judgement.verdict == "not supported"
-    # Two comparisons: the smaller p counts twice.
+    # Two tails, and two comparisons: the smaller p counts twice each time.
     found = judgement.outcomes[1]
-    assert found.against == pytest.approx(2 * found.difference.below(0.0))
+    assert found.against == pytest.approx(4 * found.difference.below(0.0))
 
 
 def test_margins_are_the_scales():

@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import CLAIMS, select
+    from llava_mole.reproduce.select import CLAIMS, seeds_of_claims, select
     from llava_mole.reproduce.status import collect
     from llava_mole.reproduce.status import text as status_text
     from llava_mole.reproduce.store import Store
@@ -124,6 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     left_out: dict = {}
     runs = resolve_runs(scale, rows, selected, seeds, output, left_out)
+    if not arguments.seeds:
+        known = {one.hash for one in runs}
+        for theirs, own in seeds_of_claims(experiments, scale.name, selected).values():
+            more = resolve_runs(scale, rows, theirs, own, output)
+            runs += [one for one in more if one.hash not in known]
     if not runs:
         if left_out:
             raise ValueError("\n".join(map(str, left_out.values())))
@@ -262,7 +267,7 @@ def _execute(arguments: argparse.Namespace, runs, scale, store) -> int:
     refuse_missing(left, scale)
     store.refuse_another_base(left)
     # Seed by seed, so that what is there after a stop is a table, not a row.
-    seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
+    seeds = list(dict.fromkeys(one.seed for one in runs))
     done = execute(
         sorted(runs, key=lambda one: seeds.index(one.seed)),
         scale,

@@ -13,7 +13,7 @@ def write_report(
     """Writes the report of the selected rows, if any of them has results."""
     from llava_mole.reproduce.report import write
     from llava_mole.reproduce.runs import resolve_runs
-    from llava_mole.reproduce.select import CLAIMS
+    from llava_mole.reproduce.select import CLAIMS, seeds_of_claims
     from llava_mole.reproduce.stamp import stamp
     from llava_mole.reproduce.store import measured
 
@@ -24,6 +24,10 @@ def write_report(
         print("no results yet: nothing to report")
         return
     experiments = Path(arguments.experiments)
+    own = {
+        name: measured(store, theirs, resolve_runs(scale, rows, theirs, seeds, output))
+        for name, (theirs, seeds) in seeds_of_claims(experiments, scale.name, rows).items()
+    }
     report = write(
         scale,
         [item.row for item in selected],
@@ -39,6 +43,7 @@ def write_report(
         ),
         arguments.claims or "all",
         _cosines(arguments, scale),
+        {} if arguments.seeds else own,
     )
     print(f"report: {report}")
 

@@ -44,6 +44,7 @@ def write(
     stamp: Mapping[str, Any],
     selection: str = "all",
     cosines: Sequence[Cosines] = (),
+    own: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> Path:
     """Writes ``report.md``, ``.html``, ``.tex``, ``.json`` and ``figures/*.png`` into a folder.
 
@@ -56,6 +57,7 @@ def write(
         stamp: what it was made of: config hashes, seeds, versions, command.
         selection: ``all`` claims, or ``headline``.
         cosines: of the domains' gradients, which losses are held against; none leaves that out.
+        own: by claim, what was measured with its own seeds, for those that have some.
 
     Returns:
         The Markdown report's path.
@@ -64,7 +66,7 @@ def write(
         ValueError: a claims file, or a row's file beside it, that cannot be used.
     """
     every = [*rows, *(item.row for item in read_rows(claims_file.parent))]
-    claims, judgements = judged(scale, every, measured, claims_file, selection)
+    claims, judgements = judged(scale, every, measured, claims_file, selection, own)
     results = Results(scale, rows, every, measured, claims, judgements)
     points = points_of(results, cosines) if cosines else []
     report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [], points)
@@ -89,6 +91,7 @@ def judged(
     measured: Mapping[str, Measured],
     claims_file: Path,
     selection: str = "all",
+    own: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> tuple[Claims, list[Judgement]]:
     """The claims of a file, and what is made of them; without results, whether they can be judged.
 
@@ -98,13 +101,14 @@ def judged(
         measured: by row's name.
         claims_file: the claims.
         selection: ``all`` claims, or ``headline``.
+        own: see `write`.
 
     Raises:
         ValueError: a claims file that cannot be used, or one without margins for the scale.
     """
     claims = load(claims_file, {row.name for row in rows}, selection)
     try:
-        return claims, judge(claims, rows, measured, scale.name, scale.columns)
+        return claims, judge(claims, rows, measured, scale.name, scale.columns, own)
     except ConfigError as error:
         raise ConfigError(f"{claims_file}: {error}") from None
 

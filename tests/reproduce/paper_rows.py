@@ -49,6 +49,12 @@ def ablation_rows():
     return [Row("ablations", None, f.stem, f.stem.upper(), {}, "trained") for f in files]
 
 
+def rate_rows():
+    """The folder ``rates``, by its files' names."""
+    files = sorted((EXPERIMENTS / "rates").glob("*.yaml"))
+    return [Row("rates", None, f.stem, f.stem.upper(), {}, "trained") for f in files]
+
+
 def beyond_rows():
     """The folder ``beyond``, as it is read."""
     return [item.row for item in read_rows(EXPERIMENTS) if item.row.table == "beyond"]

@@ -40,6 +40,7 @@ def draw(found):
                 titles=[axis.get_title() for axis in axes],
                 bars=[bar.get_width() for axis in axes for bar in axis.patches],
                 heights=[bar.get_height() for axis in axes for bar in axis.patches],
+                limits=[axis.get_ylim() for axis in axes],
                 points=[float(x) for axis in axes for line in axis.lines for x in line.get_xdata()],
             )
         )
@@ -91,6 +92,15 @@ def test_figure_1_shows_the_means(drawn, found):
             assert f"{mean:.1f}" in figure.texts
 
 
+def test_an_interval_wider_than_scores_does_not_stretch_the_curves():
+    two = {seed: {"general": 20.0 + 60 * seed, "document": 50.0 + seed} for seed in (0, 1)}
+    found = results("tiny", TINY, {"llava-mix-1-1-r64": measured(two)})
+    assert found.estimate("llava-mix-1-1-r64", "general").low < -100
+    general, document = draw(found)["ranks"].limits
+    assert general == (0, 100)
+    assert 0 < document[0] < 50 < document[1] < 100
+
+
 def test_the_papers_values_are_drawn_at_its_scale_only(drawn):
     assert not [x for figure in drawn.values() for x in figure.points if x > 200]
     paper = draw(results("paper", PAPER_COLUMNS, {}))
@@ -106,6 +116,9 @@ def test_nothing_measured_draws_nothing():
 
 def test_forest_has_every_comparison_with_what_is_expected(drawn, found):
     for judgement in found.judgements:
+        if all(outcome.difference is None for outcome in judgement.outcomes):
+            assert f"claim-{judgement.name}" not in drawn
+            continue
         figure = drawn[f"claim-{judgement.name}"]
         assert len(figure.ticks) == len(judgement.outcomes)
         missing = sum(outcome.difference is None for outcome in judgement.outcomes)

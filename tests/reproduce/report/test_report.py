@@ -9,7 +9,14 @@ import pytest
 from llava_mole.reproduce.claims import PAPER_COLUMNS
 from llava_mole.reproduce.report import write
 from llava_mole.reproduce.report.content import listed, number, signed
-from tests.reproduce.paper_rows import CLAIMS, TINY, ablation_rows, measured, paper_rows
+from tests.reproduce.paper_rows import (
+    CLAIMS,
+    TINY,
+    ablation_rows,
+    measured,
+    paper_rows,
+    rate_rows,
+)
 from tests.reproduce.report.conftest import LABEL, STAMP, tiny_results
 
 FILES = {"report.md", "report.html", "report.tex", "report.json", "figures"}
@@ -160,7 +167,14 @@ def test_a_missing_margin_names_file_and_key(tmp_path):
     file.write_text(text.replace("  tiny: {general: 2.0, document", "  tiny: {document"), "utf-8")
     scale = SimpleNamespace(name="tiny", columns=TINY, label=LABEL)
     with pytest.raises(ValueError, match=r"claims.yaml: .* add margins\.tiny\.general"):
-        write(scale, [*paper_rows(), *ablation_rows()], {}, file, tmp_path / "out", {})
+        write(
+            scale,
+            [*paper_rows(), *ablation_rows(), *rate_rows()],
+            {},
+            file,
+            tmp_path / "out",
+            {},
+        )
 
 
 def test_the_same_results_give_the_same_files(tmp_path, claims_file):

@@ -16,6 +16,7 @@ from llava_mole.reproduce.report.figures.style import (
     pyplot,
 )
 from llava_mole.reproduce.report.results import Results
+from llava_mole.reproduce.sums import SUMS
 
 _DOMAINS = ("general", "document")
 _RANKS = (
@@ -82,6 +83,9 @@ def _figure(
                 _line(axis, results, line, column, ticks, 0.09 * (order - (len(lines) - 1) / 2))
             axis.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
             axis.set_xlim(-0.4, len(ticks) - 0.6)
+            # The interval of two seeds may leave what a score can be.
+            low, high = axis.get_ylim()
+            axis.set_ylim(max(low, 0), min(high, 100 * SUMS.get(column, 1)))
             axis.set_title(column)
             axis.set_xlabel(axis_name, fontsize=SMALL)
             axis.grid(axis="y")

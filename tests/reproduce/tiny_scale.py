@@ -47,7 +47,7 @@ def write_experiments(folder: Path, **scale) -> Path:
         The copy's ``experiments``.
     """
     # Of the ablations only what the claims name.
-    others = [f"llava-m*-{kind}-*" for kind in ("gate", "balance", "scope", "rate")]
+    others = [f"llava-mole-{kind}-*" for kind in ("gate", "balance", "scope")]
     skip = shutil.ignore_patterns("tiny", "tiny.yaml", *others)
     shutil.copytree(CONFIGS, folder / "configs", ignore=skip)
     experiments = folder / "configs/experiments"

@@ -93,6 +93,10 @@ def test_a_claims_own_seeds_are_run_where_all_its_rows_are(tmp_path, capsys):
     assert "4 waiting" in capsys.readouterr().out
     assert main([*words, *both, "--seeds", "0"]) == 0
     assert "3 waiting" in capsys.readouterr().out
+    # Two claims that ask for the same runs have them done once.
+    claims.write_text(claims.read_text() + CLAIM.replace("C99", "C98"))
+    assert main([*words, *both]) == 0
+    assert "10 waiting" in capsys.readouterr().out
 
 
 def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):

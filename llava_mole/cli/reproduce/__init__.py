@@ -95,11 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plans, runs or reports; 1 where a run failed."""
     _check(arguments)
-    from llava_mole.reproduce.report import judged
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import CLAIMS, seeds_of_claims, select
+    from llava_mole.reproduce.select import seeds_of_claims, select
     from llava_mole.reproduce.status import collect
     from llava_mole.reproduce.status import text as status_text
     from llava_mole.reproduce.store import Store
@@ -123,12 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
     seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
     output = Path(arguments.output) if arguments.output else None
     left_out: dict = {}
-    runs = resolve_runs(scale, rows, selected, seeds, output, left_out)
+    wanted = [(selected, seeds)]
     if not arguments.seeds:
-        known = {one.hash for one in runs}
-        for theirs, own in seeds_of_claims(experiments, scale.name, selected).values():
-            more = resolve_runs(scale, rows, theirs, own, output)
-            runs += [one for one in more if one.hash not in known]
+        wanted += seeds_of_claims(experiments, scale.name, selected).values()
+    found: dict = {}
+    for items, own in wanted:
+        for one in resolve_runs(scale, rows, items, own, output, left_out):
+            found.setdefault(one.hash, one)
+    runs = list(found.values())
     if not runs:
         if left_out:
             raise ValueError("\n".join(map(str, left_out.values())))
@@ -156,14 +157,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     status = 0
     if not arguments.report:
+        _refuse_unjudged(arguments, rows, scale)
         how = arguments.launch or scale.launch
         left = [one for one in runs if store.get(one) is None]
         if how != "local":
             return _write_launch(left, scale, how, experiments, output, arguments.submit)
-        # What the report would stumble over at the end of all runs.
-        judged(
-            scale, [item.row for item in rows], {}, experiments / CLAIMS, arguments.claims or "all"
-        )
         status = _execute(arguments, runs, scale, store)
     write_report(arguments, rows, selected, seeds, scale, store, output)
     return status
@@ -181,6 +179,15 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ("prepare", "conflicts"):
         if arguments.output and getattr(arguments, name):
             raise ValueError(f"--{name} writes where the scale's file says; leave --output out")
+
+
+def _refuse_unjudged(arguments: argparse.Namespace, rows, scale) -> None:
+    """Raises ValueError for what the report would stumble over at the end of all runs."""
+    from llava_mole.reproduce.report import judged
+    from llava_mole.reproduce.select import CLAIMS
+
+    file, selection = Path(arguments.experiments) / CLAIMS, arguments.claims or "all"
+    judged(scale, [item.row for item in rows], {}, file, selection)
 
 
 def _prepare(experiments: Path, scale) -> int:

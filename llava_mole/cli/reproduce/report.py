@@ -24,9 +24,11 @@ def write_report(
         print("no results yet: nothing to report")
         return
     experiments = Path(arguments.experiments)
+    # Whoever names seeds asks for verdicts by those.
+    theirs = {} if arguments.seeds else seeds_of_claims(experiments, scale.name, rows)
     own = {
-        name: measured(store, theirs, resolve_runs(scale, rows, theirs, seeds, output))
-        for name, (theirs, seeds) in seeds_of_claims(experiments, scale.name, rows).items()
+        claim: measured(store, items, resolve_runs(scale, rows, items, only, output))
+        for claim, (items, only) in theirs.items()
     }
     report = write(
         scale,
@@ -43,7 +45,7 @@ def write_report(
         ),
         arguments.claims or "all",
         _cosines(arguments, scale),
-        {} if arguments.seeds else own,
+        own,
     )
     print(f"report: {report}")
 
@@ -62,7 +64,7 @@ def _folder(arguments: argparse.Namespace, scale) -> Path:
     if arguments.output:
         return Path(arguments.output) / "report"
     part = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
-    if scale.report and not part and arguments.study != bool(arguments.claims):
+    if scale.report and not part and not (arguments.study and arguments.claims):
         return Path(scale.report) / (arguments.claims or "")
     return Path(scale.output) / "report"
 

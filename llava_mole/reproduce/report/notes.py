@@ -50,8 +50,8 @@ def notes_of(results: Results) -> Iterator[str]:
         f"Intervals are {level} per comparison. That a claim is supported does not get easier by "
         "having many comparisons, as all must be; that one of many is not supported by chance "
         "does: beside such a verdict stands p of the expectation, two-sided and adjusted over the "
-        "claim's comparisons (Holm); from 0.05 on, chance alone may do that. Margins, in "
-        "points: " + _margins(results) + "."
+        f"claim's comparisons (Holm); from {1 - results.claims.confidence:g} on, chance alone may "
+        f"do that. Margins, in points: {_margins(results)}."
     )
     kinds = {
         one.difference.kind
@@ -64,7 +64,8 @@ def notes_of(results: Results) -> Iterator[str]:
             "With several seeds, both rows of a comparison have the same ones, and the interval is "
             "Student's of the mean of the seeds' differences (assumed normal and independent). It "
             "covers how trainings vary, for these data and test questions. p (sign flips) "
-            "is of no difference, two-sided, by flipping the differences' signs at random."
+            "is of no difference, two-sided, by flipping the differences' signs (Fisher's "
+            "randomisation test)."
         )
     if intervals.QUESTIONS in kinds:
         yield (

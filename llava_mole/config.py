@@ -20,7 +20,7 @@ import os
 import tempfile
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,10 +115,15 @@ def _override(values: dict, places: dict[str, str], overrides: Sequence[str]) ->
         places[key] = f"override {override!r}"
 
 
+def nearest(name: str, known: Collection[str]) -> str:
+    """The remedy for an unknown name: ``did you mean 'lora_r'?``, or all that there are."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+
+
 def _instantiate(cls, values, places, origin):
     for key, names in _unknown_keys(cls, values):
-        near = difflib.get_close_matches(key.split(".")[-1], names, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+        remedy = nearest(key.split(".")[-1], names)
         raise ConfigError(f"{_place(key, places, origin)}: unknown key {key!r}; {remedy}")
     try:
         return _adapter(cls).validate_python(values)

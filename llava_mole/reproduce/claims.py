@@ -1,13 +1,12 @@
 """The claims as they stand in ``configs/experiments/claims.yaml``, checked and spelt out."""
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from llava_mole import config
-from llava_mole.config import ConfigError
+from llava_mole.config import ConfigError, nearest
 
 # The paper's columns of each domain: those that its printed numbers are judged in.
 PAPER_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -152,7 +151,7 @@ def load(file: Path, known: Collection[str] | None = None, selection: str = "all
     if known is not None:
         for key, name in _named(claims):
             if name not in known:
-                raise ConfigError(f"{file}: {key}: unknown row {name!r}; {_nearest(name, known)}")
+                raise ConfigError(f"{file}: {key}: unknown row {name!r}; {nearest(name, known)}")
     return claims if selection == "all" else _headline(claims)
 
 
@@ -162,9 +161,9 @@ def _check(comparison: Comparison, key: str, claims: Claims) -> None:
         raise ConfigError(f"{key}: give either domains or a quantity")
     for domain in comparison.domains:
         if domain not in PAPER_COLUMNS:
-            raise ConfigError(f"{key}.domains: {domain!r}; {_nearest(domain, PAPER_COLUMNS)}")
+            raise ConfigError(f"{key}.domains: {domain!r}; {nearest(domain, PAPER_COLUMNS)}")
     if comparison.quantity and comparison.quantity not in claims.quantities:
-        remedy = _nearest(comparison.quantity, claims.quantities)
+        remedy = nearest(comparison.quantity, claims.quantities)
         raise ConfigError(
             f"{key}.quantity: {comparison.quantity!r} is not under quantities; {remedy}"
         )
@@ -225,8 +224,3 @@ def _headline(claims: Claims) -> Claims:
         if any(c.headline for c in claim.comparisons)
     }
     return dataclasses.replace(claims, claims=kept)
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"

@@ -7,13 +7,12 @@ has that row's file as ``base`` and says nothing else. ``stage_1`` is what a row
 the stage 1 that its projector comes from (`llava_mole.reproduce.stage1`).
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava_mole.config import ConfigError, read_values
+from llava_mole.config import ConfigError, nearest, read_values
 from llava_mole.eval.paper import DOMAINS, Printed, Setting, printed_rows, setting_of
 from llava_mole.reproduce.types import PlainLora, Row
 
@@ -81,9 +80,7 @@ def find(rows: Sequence[RowFile], name: str) -> RowFile:
         if item.row.name == name:
             return item
     names = sorted({item.row.name for item in rows})
-    near = difflib.get_close_matches(name, names, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-    raise ValueError(f"no row is named {name!r}; {remedy}")
+    raise ValueError(f"no row is named {name!r}; {nearest(name, names)}")
 
 
 def _official(printed: Printed) -> RowFile:

@@ -4,14 +4,13 @@
 config of it.
 """
 
-import difflib
 import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llava_mole.config import ConfigError, load, read_values
+from llava_mole.config import ConfigError, load, nearest, read_values
 from llava_mole.data.config import DatasetConfig
 
 # The rank of the paper's Table 1; a scale says what stands for it.
@@ -181,10 +180,7 @@ def read_scale(experiments: Path, name: str) -> Scale:
     """
     file = experiments / f"{name}.yaml"
     if not file.is_file():
-        known = scales(experiments)
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
-        raise ConfigError(f"--scale {name}: no {file}; {remedy}")
+        raise ConfigError(f"--scale {name}: no {file}; {nearest(name, scales(experiments))}")
     scale = load(Scale, file)
     if scale.name != name:
         raise ConfigError(f"{file}: its name is {scale.name!r}; call it {name!r}, like the file")

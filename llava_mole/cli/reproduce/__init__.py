@@ -38,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``reproduce``."""
     what = parser.add_argument_group("what is reproduced")
     what.add_argument(
-        "--table", nargs="+", default=[], metavar="N", help="2 to 5, controls, ablations, beyond"
+        "--table",
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="2 to 5, controls, ablations, rates, beyond",
     )
     what.add_argument("--figure", nargs="+", default=[], metavar="N", help="1 or 3, by their rows")
     what.add_argument("--all", action="store_true", help="Tables 2 to 5 and their figures")

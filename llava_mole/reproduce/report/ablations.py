@@ -30,7 +30,7 @@ from llava_mole.reproduce.report.routers import (
     information_cell,
     smallest,
 )
-from llava_mole.reproduce.sums import SUMS, mean_terms
+from llava_mole.reproduce.sums import mean_terms
 
 FOLDER = "ablations"
 # What every ablation changes one thing of, the plain LoRA of as many parameters, the same rank's.
@@ -82,6 +82,7 @@ def ablations_table(results: Results) -> Table | None:
         f"Means over each row's own seeds, ± half of the {level} interval. The difference is of "
         f"the domains' mean, paired over the seeds that the row and {mole} have in common, with "
         "its interval; intervals are per row: of many rows, some exclude 0 by chance.",
+        *results.mean_notes,
         f"{INFORMATION_NOTE} {KINDS_NOTE}",
         "Least used expert: its share of the benchmarks' tokens in per cent, mean over layers and "
         "seeds; below it the lowest of any layer and seed, and what an even load is. Near 0 an "
@@ -89,8 +90,6 @@ def ablations_table(results: Results) -> Table | None:
         f"Training time is a multiple of {plain}'s, median over common seeds. Runs were measured "
         "beside other runs on the same cores: read it as a rough figure.",
     ]
-    if any(column in SUMS for column in results.columns):
-        notes[0] += " In a domain's mean, All counts as its fifth, the mean of its five columns."
     if missing := [results.title(line.name) for line in lines if line.mean is None]:
         notes.append(f"Not measured: {listed(missing)}.")
     header = [

@@ -25,7 +25,7 @@ from llava_mole.reproduce.report.routers import (
     smallest,
 )
 from llava_mole.reproduce.report.singles import SINGLES
-from llava_mole.reproduce.sums import SUMS, Term, mean_terms
+from llava_mole.reproduce.sums import Term, mean_terms
 
 FOLDER = "beyond"
 # ROW-stage1-WHAT is ROW-1-1-1 after another stage 1.
@@ -67,7 +67,7 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
         "One stage 1 is shared by all seeds of its rows, so the intervals know nothing of how "
         "another one would have come out. Its loss is the cross-entropy of its last steps, in nats "
         "a token, on plain answers in all domains.",
-        _paired(results, "the same row's after the usual stage 1"),
+        *_paired(results, "the same row's after the usual stage 1"),
     ]
     return _noted(results, Table("table-stage-1", "Stage 1", header, rows, notes), names)
 
@@ -109,7 +109,7 @@ def _six_domains(results: Results, names: Sequence[str]) -> Table:
         "Six domains: three image sources, each asked in full and in short, with a code of its own "
         "each time. The first line is six runs, each on the column's domain alone; a mixture shows "
         "every domain as often.",
-        _paired(results, "the other's"),
+        *_paired(results, "the other's"),
         INFORMATION_NOTE,
     ]
     return _noted(results, Table("table-six", "Six domains", header, rows, notes), names)
@@ -158,15 +158,13 @@ def _plain(value: float | None, digits: int) -> Cell:
     return Cell(NOTHING) if value is None else Cell(number(value, digits), value=value)
 
 
-def _paired(results: Results, what: str) -> str:
+def _paired(results: Results, what: str) -> list[str]:
     level = f"{100 * results.claims.confidence:g} %"
-    note = (
+    scores = (
         f"Scores are means over each row's own seeds, ± half of the {level} interval. Differences "
         f"are of the domains' mean less {what}, paired over common seeds."
     )
-    if any(column in SUMS for column in results.columns):
-        note += " In a domain's mean, All counts as its fifth, the mean of its five columns."
-    return note
+    return [scores, *results.mean_notes]
 
 
 def _noted(results: Results, table: Table, names: Sequence[str]) -> Table:

@@ -8,7 +8,7 @@ from llava_mole.reproduce.claims import Claims
 from llava_mole.reproduce.intervals import Difference
 from llava_mole.reproduce.judge import Judgement
 from llava_mole.reproduce.pairs import Pair
-from llava_mole.reproduce.sums import Term, weighted
+from llava_mole.reproduce.sums import SUMS, Term, weighted
 from llava_mole.reproduce.types import Measured, Row
 
 
@@ -66,6 +66,13 @@ class Results:
     def shown(self) -> list[str]:
         """Those, and what tables show beside them."""
         return [*self.columns, *getattr(self.scale, "shown", ())]
+
+    @property
+    def mean_notes(self) -> list[str]:
+        """What a mean over domains must say of itself: nothing, but where a column is a sum."""
+        if not SUMS.keys() & set(self.columns):
+            return []
+        return ["In a domain's mean, All counts as its fifth, the mean of its five columns."]
 
     def title(self, name: str) -> str:
         """The row's title, with its name where another row has the same; an unknown row's name."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llava_mole.cli.arguments import device_of
+from llava_mole.model.config import CONV_MODES
 
 HELP = "talk with a trained model about an image, in the terminal or through a pipe"
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-file", help="what the conversation is about (or /image later)")
     parser.add_argument(
         "--conv-mode",
-        choices=("vicuna_v1", "plain", "chatml"),
+        choices=CONV_MODES,
         help="template (default: the run's own; vicuna_v1 for a checkpoint)",
     )
     parser.add_argument(

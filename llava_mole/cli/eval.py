@@ -15,7 +15,7 @@
       --metric anls --training mine=train.jsonl --shuffle-images
 
   # answers that were given elsewhere: no model is loaded
-  llava-mole eval --benchmarks chartqa --data DIR --predictions chartqa=answers.jsonl
+  llava-mole eval --benchmarks chartqa --data DIR --predictions chartqa=answers.jsonl --output OUT
 
 OUTPUT gets report.md, report.html with one page a benchmark, results.json, and NAME/answers.jsonl.
 Where each benchmark is fetched and how its folder looks: docs/evaluation.md.

@@ -3,9 +3,10 @@
   llava-mole routes --model-path playground/runs/my_run \\
       --data general=general.jsonl document=document.jsonl --output routing.png
 
-  # the paper's Figure 3: four layers, the whole test sets
-  llava-mole routes --model-path RUN --data ehub=ehub.jsonl chartqa=chartqa.jsonl \\
-      --layers 0 2 10 28 --limit 100000 --output figure3.pdf
+  # four layers as a vector picture, of what data prepare made of the test files (the paper's own
+  # Figure 3, of its runs and benchmarks: llava-mole reproduce --figure 3)
+  llava-mole routes --model-path RUN --data chartqa=prepared/chartqa pathvqa=prepared/pathvqa \\
+      --layers 0 2 10 28 --limit 1000 --output figure3.pdf
 
   # the expert of every patch of an image and of every word of question and answer
   llava-mole routes --model-path RUN --image-file picture.jpg --question "What is this?"
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``llava-mole routes``."""
     parser.add_argument("--model-path", required=True, help="run directory of a MoLE finetuning")
     parser.add_argument("--model-base", help="base model in place of the one the run names")
-    parser.add_argument("--data", nargs="+", metavar="NAME=FILE", help="LLaVA JSON, one or more")
+    parser.add_argument(
+        "--data", nargs="+", metavar="NAME=DATA", help="LLaVA JSON or prepared folders"
+    )
     parser.add_argument("--image-root", help="folder of the images (default: beside each FILE)")
     parser.add_argument(
         "--limit", type=int, default=100, help="first records of each set (default: %(default)s)"

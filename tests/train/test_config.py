@@ -23,10 +23,10 @@ def test_shipped_configs_load_and_open_with_their_command(name):
     assert set(datasets) == set(config.published_sizes)
 
 
-@pytest.mark.parametrize("name", ["llava_1_5_7b.yaml", "sft.yaml", "fsdp2.yaml"])
+@pytest.mark.parametrize("name", ["llava_1_5_7b.yaml", "sft.yaml", "fsdp2.yaml", "own_data.yaml"])
 def test_every_other_config_says_how_it_is_used(name):
     head = (CONFIGS / name).read_text().split("\n\n")[0]
-    assert "llava-mole train" in head or "accelerate launch" in head
+    assert any(way in head for way in ("llava-mole train", "accelerate launch", "bash scripts/"))
 
 
 def test_paper_settings():

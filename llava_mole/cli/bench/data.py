@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from llava_mole.cli.bench.report import report
+from llava_mole.cli.bench.report import machine_of, report
 
 HELP = "prepare, check, open and images, on made-up records"
 
@@ -55,4 +55,4 @@ def run(arguments: argparse.Namespace) -> int:
     print(table(figures))
     print(f"\n{arguments.records:,} records, {arguments.processes} processes on {machine}")
     counts = {"records": arguments.records, "processes": arguments.processes}
-    return report(figures, arguments.json, load, **counts)
+    return report(figures, arguments.json, load, **machine_of("cpu"), **counts)

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-lengths", action="store_true", help="with --config: don't tokenise (much faster)"
     )
-    parser.add_argument("--decode", action="store_true", help="read every image whole")
+    parser.add_argument(
+        "--decode", action="store_true", help="read every image whole (default: the config's)"
+    )
     parser.add_argument("--json", help="write the report to this file, for scripts")
     parser.add_argument("--report", help="write the bad records to this JSONL file")
     parser.add_argument(
@@ -69,11 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.data.audit.audit import audit
     from llava_mole.data.audit.report import text, write_json
 
-    sets, encoder, cache_dir = _open(arguments)
+    sets, encoder, cache_dir, check_images = _open(arguments)
     for records in sets:
         if not len(records) and not records.problems:
             raise ValueError(f"data set {records.name!r}: no records in it; correct its path")
-    check_images = "decode" if arguments.decode else "exists"
     result = audit(
         sets,
         encoder=encoder,
@@ -124,15 +125,16 @@ def _verdict(result, arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace):
-    """The open data sets, an encoder where lengths are wanted, and the cache folder."""
+    """The open data sets, an encoder or none, the cache folder, and how images are checked."""
     if not arguments.config:
         from llava_mole.data.prepared.recordset import open_dataset
 
         opened = open_dataset(file_config(arguments), cache_dir=arguments.cache_dir)
-        return [opened], None, arguments.cache_dir
+        return [opened], None, arguments.cache_dir, "decode" if arguments.decode else "exists"
     from llava_mole.data.build import open_sets
 
     config = run_config(arguments)
     training, heldout = open_sets(config.data.drawn())
     encoder = None if arguments.no_lengths else encoder_of(config)
-    return [*training, *heldout], encoder, config.data.cache_dir
+    check_images = "decode" if arguments.decode else config.data.check_images
+    return [*training, *heldout], encoder, config.data.cache_dir, check_images

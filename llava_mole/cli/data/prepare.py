@@ -10,7 +10,7 @@ llava-mole data prepare m3it --source playground/data/m3it --output playground/d
 # UReader and PathVQA (raw folder or the hub's parquet) with token lengths for a run's model,
 # so that the run need not count them
 llava-mole data prepare ureader --source playground/data/ureader --split train+val \\
-    --output playground/data/prepared/ureader --config configs/finetune_mole.yaml
+    --exclude TextCaps --output playground/data/prepared/ureader --config configs/finetune_mole.yaml
 llava-mole data prepare pathvqa --source playground/data/pathvqa \\
     --output playground/data/prepared/pathvqa --config configs/finetune_mole.yaml
 

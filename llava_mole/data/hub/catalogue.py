@@ -203,7 +203,7 @@ CATALOGUE: dict[str, Entry] = {
             ),
         ),
         prepare="llava-mole data prepare ureader --source {data}/ureader --split train+val "
-        "--output {data}/prepared/ureader",
+        "--exclude TextCaps --output {data}/prepared/ureader",
     ),
     "pathvqa": Entry(
         title="PathVQA: questions about pathology images",

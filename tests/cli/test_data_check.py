@@ -134,6 +134,18 @@ def test_a_run_config_with_lengths_saves_the_run_its_look(config, capsys, monkey
     assert len(open_data(run.data.drawn(), encoder, seed=0).audit.keep[0]) == 10
 
 
+def test_images_are_looked_at_as_the_run_will(config, tmp_path, capsys):
+    (tmp_path / "images/2.png").write_text("no image")
+    assert _run("--config", config) == 0
+    values = yaml.safe_load(config.read_text())
+    values["data"]["check_images"] = "decode"
+    config.write_text(yaml.safe_dump(values))
+
+    assert _run("--config", config) == 1
+
+    assert "3 x corrupt_image" in capsys.readouterr().out
+
+
 def test_lengths_of_a_config_for_one_file(file, config, options, capsys):
     write_jsonl(file, [row("long", "0.png", answer="A" * 400), row("short", "0.png")])
     assert _run(file, *options) == 0

@@ -40,8 +40,8 @@ def test_a_shipped_report_shows_the_scores_of_the_shipped_results(lines, folder)
     assert measured
 
 
-def test_the_whole_study_rests_on_every_shipped_result_of_its_seeds(lines):
+def test_the_whole_study_rests_on_every_shipped_result(lines):
     stamp = json.loads((STUDY / "report.json").read_text())["stamp"]
-    hashes = sorted(line["hash"] for line in lines if line["seed"] in stamp["seeds"])
+    hashes = sorted(line["hash"] for line in lines)
 
     assert stamp["configs"] == hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]

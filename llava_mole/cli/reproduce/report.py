@@ -24,12 +24,16 @@ def write_report(
         print("no results yet: nothing to report")
         return
     experiments = Path(arguments.experiments)
-    # Whoever names seeds asks for verdicts by those.
-    theirs = {} if arguments.seeds else seeds_of_claims(experiments, scale.name, rows)
-    own = {
-        claim: measured(store, items, resolve_runs(scale, rows, items, only, output))
+    # Whoever names seeds asks for verdicts by those; headline claims have none of their own.
+    given = arguments.seeds or arguments.claims
+    theirs = {} if given else seeds_of_claims(experiments, scale.name, rows)
+    more = {
+        claim: resolve_runs(scale, rows, items, only, output)
         for claim, (items, only) in theirs.items()
     }
+    own = {claim: measured(store, theirs[claim][0], judged) for claim, judged in more.items()}
+    shown = {one.hash: one for one in runs if names & set(one.rows)}
+    judging = {one.hash: one for judged in more.values() for one in judged}
     report = write(
         scale,
         [item.row for item in selected],
@@ -39,7 +43,7 @@ def write_report(
         stamp(
             scale,
             seeds,
-            [one for one in runs if names & set(one.rows)],
+            [*(judging | shown).values()],
             store,
             _command(arguments, scale, seeds),
         ),

@@ -74,6 +74,8 @@ def comparisons_table(results: Results, judgement: Judgement) -> Table:
     if any(one.pair.quantity for one in judgement.outcomes):
         unit += "; of memory, in per cent of the row that is compared against"
     notes = [f"{judgement.claim.text} ({judgement.claim.source}.)", f"{unit}."]
+    if results.scale.name in judgement.claim.seeds:
+        notes += _seeds(judgement)
     if judgement.missing:
         notes.append(_lacking(results, judgement))
     title = f"{judgement.name}: {judgement.said}"
@@ -90,6 +92,11 @@ def expected(expect: str, margin: float) -> str:
         "not_above": f"< {shown}",
         "within": f"within ±{shown}",
     }[expect]
+
+
+def _seeds(judgement: Judgement) -> list[str]:
+    found = {seed for one in judgement.outcomes if one.difference for seed in one.difference.seeds}
+    return [f"Judged by seeds {listed(list(map(str, sorted(found))))}."] if found else []
 
 
 def _by_print(results: Results, judgement: Judgement) -> Cell:

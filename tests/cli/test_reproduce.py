@@ -123,6 +123,9 @@ def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):
     (found,) = claim["comparisons"]
     assert found["difference"]["seeds"] == [8, 9]
     assert found["difference"]["value"] == pytest.approx(10.85)
+    assert "Judged by seeds 8 and 9." in (tmp_path / "out/report/report.md").read_text()
+    made_of, *_ = report["stamp"]["runs"].split(" of ")
+    assert made_of == "8"
 
 
 def test_rows_that_the_scale_has_nothing_for_are_named_and_block_nothing(reproduce):

@@ -51,10 +51,15 @@ class AnswerFolder:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     raise ValueError(
                         f"{self.folder}: another evaluation is writing its answers there; wait "
                         "for it, or give another --output"
+                    ) from None
+                except OSError as error:
+                    raise ValueError(
+                        f"{self.folder}: its file system has no locks ({error.strerror}); give an "
+                        "--output on another one, or mount it with them"
                     ) from None
             yield
 

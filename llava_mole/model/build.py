@@ -50,7 +50,7 @@ def build_model(
     elif device == "meta":
         model = _on_meta(config)
     else:
-        model = _from_parts(config, quantization_config)
+        model = _from_parts(config, device, quantization_config)
     if config.projector and device != "meta":
         load_projector(model, config.projector)
     if device != "meta" and quantization_config is None:
@@ -94,12 +94,14 @@ def _on_meta(config: ModelConfig) -> LlavaForConditionalGeneration:
         return LlavaForConditionalGeneration(llava).to(_dtype(config))
 
 
-def _from_parts(config: ModelConfig, quantization_config: Any) -> LlavaForConditionalGeneration:
+def _from_parts(
+    config: ModelConfig, device: str, quantization_config: Any
+) -> LlavaForConditionalGeneration:
     """Assembles language model, tower and projector; random parts come from ``seed``."""
     tokenizer = build_tokenizer(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        language_model = _language_model(config, quantization_config)
+        language_model = _language_model(config, device, quantization_config)
         _grow_embeddings(language_model, len(tokenizer))
         llava = _llava_config(
             config,
@@ -112,10 +114,13 @@ def _from_parts(config: ModelConfig, quantization_config: Any) -> LlavaForCondit
             model = LlavaForConditionalGeneration(llava)
         model.model.language_model = language_model.base_model
         model.lm_head = language_model.get_output_embeddings()
-        model.model.vision_tower = build_tower(config, llava.vision_config, _dtype(config))
+        # Quantised weights were loaded where they stay, and the rest joins them.
+        place = model.lm_head.weight.device
+        tower = build_tower(config, llava.vision_config, _dtype(config))
+        model.model.vision_tower = tower.to(place)
         # torch's own initialisation of the linears, as in LLaVA's stage 1.
         projector = LlavaMultiModalProjector(llava).to(_dtype(config))
-        model.model.multi_modal_projector = projector.to(model.lm_head.weight.device)
+        model.model.multi_modal_projector = projector.to(place)
     for mark in _QUANTIZATION_MARKS:
         if quantization_config is not None and hasattr(language_model, mark):
             setattr(model, mark, getattr(language_model, mark))
@@ -126,7 +131,7 @@ def _from_parts(config: ModelConfig, quantization_config: Any) -> LlavaForCondit
     return model
 
 
-def _language_model(config: ModelConfig, quantization_config: Any) -> PreTrainedModel:
+def _language_model(config: ModelConfig, device: str, quantization_config: Any) -> PreTrainedModel:
     if not config.language_model:
         if quantization_config is not None:
             raise ValueError(
@@ -140,7 +145,7 @@ def _language_model(config: ModelConfig, quantization_config: Any) -> PreTrained
         _read_config(config.language_model, "model.language_model")  # its error is the clearer one
         extra = {}
         if quantization_config is not None:
-            extra["quantization_config"] = quantization_config
+            extra = {"quantization_config": quantization_config, "device_map": {"": device}}
         model, info = _from_pretrained(
             AutoModelForCausalLM, config.language_model, config, "model.language_model", **extra
         )

@@ -1,12 +1,15 @@
 """From a `RunConfig` to HF's ``TrainingArguments``: the only place that knows both."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
 from transformers import TrainingArguments
 
 from llava_mole.train.config import RunConfig, world_size
+
+logger = logging.getLogger(__name__)
 
 
 def training_arguments(config: RunConfig) -> TrainingArguments:
@@ -22,7 +25,7 @@ def training_arguments(config: RunConfig) -> TrainingArguments:
             "torchrun --nproc-per-node 1 -m llava_mole.cli.main train ..., or set "
             "train.deepspeed=null."
         )
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=config.output_dir,
         seed=config.seed,
         learning_rate=train.learning_rate,
@@ -73,6 +76,16 @@ def training_arguments(config: RunConfig) -> TrainingArguments:
         label_names=["targets"],
         use_cache=False,
     )
+    if arguments.n_gpu > 1:
+        # HF would wrap the model in DataParallel, which cuts every tensor of a batch along its
+        # first dimension: images apart from their tokens.
+        logger.warning(
+            "%d GPUs are here and one is used: start with bash scripts/*.sh or torchrun, or set "
+            "CUDA_VISIBLE_DEVICES",
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1
+    return arguments
 
 
 def deepspeed_settings(path: str | None) -> dict | None:

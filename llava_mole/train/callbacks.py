@@ -6,6 +6,7 @@ import netrc
 import os
 from pathlib import Path
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
@@ -47,6 +48,23 @@ class MetricsFile(TrainerCallback):
             return []
         text = self.path.read_text(encoding="utf-8")
         return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+class RotaryInFloat32(TrainerCallback):
+    """Refuses a model whose rotary frequencies were cast on the way into training.
+
+    DeepSpeed before 0.19.2 casts every buffer to bfloat16, which turns position 1,000 by up to 1.2
+    radians against the model that is loaded later, and says nothing.
+    """
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        """Raises ValueError where one is not float32."""
+        for name, buffer in model.named_buffers():
+            if name.endswith("inv_freq") and buffer.dtype != torch.float32:
+                raise ValueError(
+                    f"{name} is {buffer.dtype}, and rotary embeddings need float32: DeepSpeed "
+                    "before 0.19.2 casts it; pip install -U 'deepspeed>=0.19.2'."
+                )
 
 
 class TrainingBar(ProgressCallback):

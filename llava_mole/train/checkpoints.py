@@ -115,6 +115,29 @@ def newest_valid(output_dir: str | Path) -> tuple[Path | None, list[str]]:
     return None, messages
 
 
+def set_aside(output_dir: Path, beyond: int) -> list[tuple[Path, Path]]:
+    """Renames checkpoints of later steps, which a run that went back behind them has left.
+
+    They are damaged or of another course: counted as its newest they would push out what it saves
+    now, and be gone on from at the next start.
+
+    Args:
+        output_dir: the run's.
+        beyond: the step that was just published.
+
+    Returns:
+        Each old and new path.
+    """
+    moved = []
+    for step, path in _checkpoints(output_dir):
+        if step > beyond:
+            aside = output_dir / f"abandoned-checkpoint-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(path, aside)
+            moved.append((path, aside))
+    return moved
+
+
 def remove_stale(output_dir: Path, keep: int | None) -> None:
     """Deletes half-written folders, and all but the ``keep`` newest checkpoints."""
     for pattern in (".checkpoint-*.partial", ".checkpoint-*.replaced"):

@@ -6,6 +6,7 @@ build model and processor -> attach the adapter, freeze -> open and check the da
 
 import logging
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -32,7 +33,13 @@ from llava_mole.train.batches import (
     layout_of,
     refuse_samples_longer_than_a_row,
 )
-from llava_mole.train.callbacks import EvaluateEvery, MetricsFile, TrainingBar, settle_wandb
+from llava_mole.train.callbacks import (
+    EvaluateEvery,
+    MetricsFile,
+    RotaryInFloat32,
+    TrainingBar,
+    settle_wandb,
+)
 from llava_mole.train.config import RunConfig
 from llava_mole.train.encoder import encoder_for
 from llava_mole.train.features import vision_features
@@ -90,7 +97,8 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
             "each global batch of %d: %s", config.train.global_batch_size, layout.describe()
         )
     pixels = ProcessorPixels(processor.image_processor)
-    with arguments.main_process_first(desc="vision features"):
+    # First of all machines: they share the cache.
+    with arguments.main_process_first(local=False, desc="vision features"):
         features = vision_features(config, model, data, pixels, arguments.device)
 
     pad = processor.tokenizer.pad_token_id
@@ -116,7 +124,11 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
         heldout={name: samples.marking(pad) for name, samples in heldout.items()},
         evaluate=evaluate,
         domains=_domains(data),
-        callbacks=[MetricsFile(folder), EvaluateEvery(config.train.eval_steps)],
+        callbacks=[
+            RotaryInFloat32(),
+            MetricsFile(folder),
+            EvaluateEvery(config.train.eval_steps),
+        ],
     )
     # HF's own two print every metric of a log line; the file has them.
     for noisy in (ProgressCallback, PrinterCallback):
@@ -186,17 +198,30 @@ def _open(config: RunConfig, encoder: Encoder, resuming: bool) -> OpenData:
 def _on_rank_0_first(action):
     """What ``action`` returns on rank 0, on every rank; its ValueError is raised on all of them.
 
-    So the data is read and checked once, not by every rank. Folders are shared between machines.
+    So the data is read and checked once, not by every rank. What it opened is found by its path on
+    the others: folders are shared between machines, and a rank that lacks one stops all of them.
     """
     if not dist.is_initialized():
         return action()
-    outcome: list = [None, None]
+    sent: list = [None]
     if dist.get_rank() == 0:
         try:
-            outcome[0] = action()
+            sent = [pickle.dumps((action(), None))]
         except (ValueError, OSError) as error:
-            outcome[1] = error
-    dist.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
+            sent = [pickle.dumps((None, error))]
+    dist.broadcast_object_list(sent, src=0)
+    outcome, error, lacking = None, None, None
+    try:
+        outcome, error = pickle.loads(sent[0])
+    except OSError as problem:
+        lacking = f"rank {dist.get_rank()}: {problem}"
+    everywhere: list = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, lacking)
+    if problems := [one for one in everywhere if one]:
+        raise ValueError(
+            f"{problems[0]}; every machine needs the same folders at the same paths, "
+            "data.cache_dir among them: give one that they share."
+        )
+    if error is not None:
+        raise error
+    return outcome

@@ -1,6 +1,7 @@
 """HF's Trainer with checkpoints that are complete, staged and verified (see `checkpoints.py`)."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from llava_mole.train.bad_samples import BadSamples
 from llava_mole.train.meter import Meter
 
 PROGRESS = "progress.json"
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingStopped(ValueError):
@@ -72,6 +75,8 @@ class CheckpointingTrainer(Trainer):
             zero_stage=self._zero_stage(),
         )
         checkpoints.publish(staged, output_dir, step)
+        for passed in checkpoints.set_aside(output_dir, beyond=step):
+            logger.warning("%s: the run went on from before it; kept as %s", *passed)
         checkpoints.remove_stale(output_dir, keep=self.checkpoint_limit)
 
     def _on_rank_0(self, action: Callable[[], None]) -> None:
@@ -104,7 +109,20 @@ class CheckpointingTrainer(Trainer):
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
         return plugin.zero_stage if plugin is not None else 0
 
+    def _run_epoch(self, *args, **kwargs) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # HF looks only after a step: a run that was killed between its last checkpoint and its
+            # end would make one too many.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        if self.is_fsdp_enabled:
+            raise ValueError(
+                f"{resume_from_checkpoint}: runs under FSDP can't be resumed yet; train with "
+                "DeepSpeed, or again in a new output_dir."
+            )
         weights.load_trained(model or self.model, Path(resume_from_checkpoint))
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):

@@ -249,7 +249,9 @@ class MoleTrainer(CheckpointingTrainer, AccumulatingTrainer):
             self.bad_samples.meet(problems)
             if self.evaluate_callable is not None:
                 step = self.state.global_step
-                metrics |= self.evaluate_callable(self.model, self.processing_class, step)
+                # Generation goes past the wrapped forward, and with it past its autocast.
+                with self.accelerator.autocast():
+                    metrics |= self.evaluate_callable(self.model, self.processing_class, step)
         self.accelerator.wait_for_everyone()
         self.model.train(training)
         metrics = {f"eval/{name}": value for name, value in metrics.items()}

@@ -39,7 +39,8 @@ class ProjectorAlwaysTakesPart:
 
     def _join(self, module, args, kwargs):
         used, self._used = self._used, False
-        if used or not torch.is_grad_enabled():
+        # Under ZeRO-3 without gradients too: a rank that gathers nothing leaves the others waiting.
+        if used or not (self._through_tower or torch.is_grad_enabled()):
             return None
         embeddings = kwargs["inputs_embeds"]
         kwargs["inputs_embeds"] = embeddings + 0.0 * self._projected_zeros().to(embeddings.dtype)

@@ -17,7 +17,7 @@ Everything is passed on to \`llava-mole train\`. --dry-run starts no ranks. Vari
   DEEPSPEED        DeepSpeed JSON; none turns DeepSpeed off        (the config's)
   PYTHON           interpreter                    (.venv/bin/python if there, else python3)
 
-  NPROC_PER_NODE   ranks on each machine          (its number of GPUs)
+  NPROC_PER_NODE   ranks on each machine          (its GPUs, or those of CUDA_VISIBLE_DEVICES)
   NNODES           machines                       (1, or SLURM's)
   NODE_RANK        this machine, 0 to NNODES-1    (0, or SLURM's)
   MASTER_ADDR      machine 0                      (localhost, or SLURM's first)
@@ -28,13 +28,18 @@ One machine:    bash $0
 Two machines:   NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 bash $0     (and NODE_RANK=1 on the other)
 A hostfile:     HOSTFILE=hosts.txt bash $0
 SLURM:          sbatch --nodes=8 --gres=gpu:8 --ntasks-per-node=1 $0
+Machines need the same data, output and data.cache_dir (~/.cache/llava_mole) at the same paths.
 USAGE
 }
 
 count_gpus() {
-    local gpus=0
-    if command -v nvidia-smi > /dev/null; then
-        gpus=$(nvidia-smi --list-gpus 2> /dev/null | wc -l)
+    local gpus=0 visible
+    if [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
+        IFS=, read -ra visible <<< "$CUDA_VISIBLE_DEVICES"
+        gpus=${#visible[@]}
+    elif command -v nvidia-smi > /dev/null; then
+        # Of a GPU that is cut into MIG instances they follow on lines of their own.
+        gpus=$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)
     fi
     echo $((gpus > 0 ? gpus : 1))
 }

@@ -1,6 +1,7 @@
 """Answers: none lost or doubled whatever stops the run, on any number of ranks."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -241,6 +242,15 @@ def test_two_runs_in_one_folder_do_not_mix(questions, tmp_path):
         AnswerFolder(tmp_path / "a", questions).locked(),
         pytest.raises(ValueError, match="another evaluation is writing"),
     ):
+        ask(questions, says, tmp_path / "a", {}, batch_size=4)
+
+
+def test_a_file_system_without_locks_is_named(questions, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("llava_mole.eval.answers.fcntl.flock", refuse)
+    with pytest.raises(ValueError, match=r"file system has no locks \(No locks available\)"):
         ask(questions, says, tmp_path / "a", {}, batch_size=4)
 
 

@@ -87,6 +87,22 @@ def test_only_the_newest_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
 
 
+def test_what_a_run_went_back_behind_neither_counts_nor_pushes_out_what_it_saves(tmp_path):
+    for step in (15, 20):
+        (make(tmp_path, step) / "adapter_model.safetensors").write_bytes(b"damaged")
+    for step in (5, 10):
+        make(tmp_path, step)
+        for old, new in checkpoints.set_aside(tmp_path, beyond=step):
+            assert new.name == f"abandoned-{old.name}"
+        checkpoints.remove_stale(tmp_path, keep=1)
+    assert checkpoints.newest_valid(tmp_path) == (tmp_path / "checkpoint-10", [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "abandoned-checkpoint-15",
+        "abandoned-checkpoint-20",
+        "checkpoint-10",
+    ]
+
+
 def test_a_damaged_checkpoint_of_the_same_step_gives_way(tmp_path):
     bad = make(tmp_path, 3, b"old")
     (bad / "manifest.json").unlink()

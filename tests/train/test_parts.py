@@ -84,6 +84,18 @@ def test_text_alone_gives_the_projector_a_zero_gradient(tmp_path, stage, through
     hooks.remove()
 
 
+@pytest.mark.parametrize(("through_tower", "calls"), [(False, 0), (True, 1)])
+def test_without_gradients_only_sharded_ranks_need_it(tmp_path, through_tower, calls):
+    _, model = build(tmp_path, "finetune")
+    seen = []
+    find_module(model, "multi_modal_projector").register_forward_hook(lambda *_: seen.append(1))
+    hooks = ProjectorAlwaysTakesPart(model, through_tower)
+    with torch.no_grad():
+        model(input_ids=torch.randint(3, 200, (2, 7)))
+    assert len(seen) == calls
+    hooks.remove()
+
+
 def test_images_give_it_a_real_one_and_nothing_is_added(tmp_path):
     _, model = build(tmp_path)
     ids = torch.randint(3, 200, (1, 9))

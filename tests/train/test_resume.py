@@ -90,6 +90,19 @@ def test_resumed_equals_uninterrupted(runs, uninterrupted, step):
     assert steps[0] == step + 1
 
 
+def test_a_run_killed_after_its_last_checkpoint_makes_no_step_more(runs, uninterrupted):
+    stage, whole = uninterrupted
+    values = values_of(runs, f"ended_{stage}", stage)
+    ended = runs.folder / f"ended_{stage}"
+    ended.mkdir()
+    text = (whole / "config.yaml").read_text().replace(whole.name, ended.name)
+    (ended / "config.yaml").write_text(text)
+    shutil.copytree(whole / "checkpoint-9", ended / "checkpoint-9")
+    runs.run(values)
+    assert json.loads((ended / "finished.json").read_text())["steps"] == 9
+    assert_same_end(whole, ended)
+
+
 def test_killed_anywhere_it_goes_on_from_the_newest_valid_checkpoint(runs, uninterrupted):
     """A real SIGKILL between two saves, then a flipped bit in the newest checkpoint."""
     stage, whole = uninterrupted

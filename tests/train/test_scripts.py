@@ -50,6 +50,15 @@ def test_one_machine(start, name):
     assert said.endswith("train.learning_rate=1e-4\n")
 
 
+def test_one_rank_a_visible_gpu(start, tmp_path):
+    smi = tmp_path / "bin" / "nvidia-smi"
+    lines = ["GPU 0: A (UUID: x)", "  MIG 1g.5gb Device 0: (UUID: y)", "GPU 1: A (UUID: z)"]
+    smi.write_text("#!/usr/bin/env bash\n" + "".join(f"echo '{line}'\n" for line in lines))
+    smi.chmod(0o755)
+    assert "--nproc-per-node 2 " in start("pretrain", CUDA_VISIBLE_DEVICES="")
+    assert "--nproc-per-node 3 " in start("pretrain", CUDA_VISIBLE_DEVICES="0,4,5")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_dry_run_starts_no_ranks(start, name):
     said = start(name, "--dry-run", "seed=1", NNODES="8", NPROC_PER_NODE="8", HOSTFILE="hosts")

@@ -81,6 +81,16 @@ def test_it_changes_nothing_about_training(runs, validated):
     assert losses[0] == losses[1]
 
 
+def test_bfloat16_without_deepspeed(runs, data):
+    """The tower's weights are bfloat16 and the trained projector's float32."""
+    values = values_with(runs, data, "validated_bf16", bf16=True)
+    values["model"]["dtype"] = "bfloat16"
+    # An image a question: nothing is prefilled by a forward of its own, which autocast knows.
+    del values["data"]["eval"]["benchmarks"][:2]
+    train(runs, values)
+    assert "eval/mine/score" in logged(runs.folder / "validated_bf16")[3]
+
+
 def test_two_ranks_under_zero_2_log_what_one_does(runs, data, validated):
     values = values_with(
         runs, data, "validated_by_two", deepspeed="configs/deepspeed/zero2.json", save_steps=0

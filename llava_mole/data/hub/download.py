@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from llava_mole.data.hub.catalogue import Entry, bytes_text
 
@@ -76,6 +76,13 @@ def look_up(entry: Entry, only: tuple[str, ...] = ()) -> Listing:
 
     with _explained(entry):
         info = HfApi().dataset_info(entry.hub_id, files_metadata=True)
+    for file in info.siblings or []:
+        path = PurePosixPath(file.rfilename)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"{entry.hub_id} lists {file.rfilename!r}, which lies outside its folder: not a "
+                "listing to trust, nothing was fetched"
+            )
     files = {
         file.rfilename: File(
             file.size or 0, file.blob_id or info.sha, file.lfs.sha256 if file.lfs else ""

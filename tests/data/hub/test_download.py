@@ -205,6 +205,14 @@ def test_a_refusal_says_what_to_do(hub, tmp_path, code, message):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_listing_that_leaves_the_folder_is_not_fetched(hub, tmp_path):
+    served = hub("pathvqa", {"data/../../../evil.parquet": b"x"})
+    done = run(served, tmp_path / "home", "pathvqa", "--output", tmp_path / "data")
+    assert done.returncode == 2
+    assert "lies outside its folder" in done.stderr
+    assert not list(tmp_path.rglob("evil.parquet"))
+
+
 def test_no_network(hub, tmp_path):
     served = hub("pathvqa", {})
     with socket.socket() as unused:

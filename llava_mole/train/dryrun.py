@@ -88,6 +88,7 @@ def memory_terms(config: RunConfig, model: nn.Module, ranks: int) -> list[tuple[
     size = parameters[0].element_size()
     # DeepSpeed trains in the compute dtype over float32 masters; without it weights are float32.
     own, master = (2 if train.bf16 else 4, 4) if settings else (4, 0)
+    summed = 4 if (settings.get("data_types") or {}).get("grad_accum_dtype") == "fp32" else own
     shard = dict.fromkeys(("weights", "gradients", "optimizer"), 1)
     if stage >= 1:
         shard["optimizer"] = ranks
@@ -104,7 +105,7 @@ def memory_terms(config: RunConfig, model: nn.Module, ranks: int) -> list[tuple[
     return [
         term("frozen weights", frozen * size, shard["weights"], f"{frozen:,} x {size} B"),
         term("trained weights", trained * own, shard["weights"], f"{trained:,} x {own} B"),
-        term("gradients", trained * own, shard["gradients"], f"{trained:,} x {own} B"),
+        term("gradients", trained * summed, shard["gradients"], f"{trained:,} x {summed} B"),
         term(
             "AdamW and masters",
             trained * (8 + master),

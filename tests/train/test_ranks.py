@@ -13,6 +13,7 @@ import torch
 from llava_mole.train import checkpoints
 from tests.train.conftest import largest_difference, weights
 from tests.train.ranks import launch, write_config
+from tests.train.tiny_run import write_dataset
 
 ZERO2, ZERO3 = (f"configs/deepspeed/zero{stage}.json" for stage in (2, 3))
 
@@ -68,9 +69,15 @@ def test_zero2_resumes_bit_for_bit(runs, zero2):
 
 
 def test_zero3_equals_one_process(runs, one_process):
-    values = runs.values("zero3", per_device_train_batch_size=2, max_steps=20, deepspeed=ZERO3)
+    values = runs.values(
+        "zero3", per_device_train_batch_size=2, max_steps=20, eval_steps=20, deepspeed=ZERO3
+    )
+    # One rank's held-out samples have images, the other's none: both gather the same weights.
+    held = write_dataset(runs.folder / "held", "alternating", 8, 5, text_only_every=2)
+    values["data"]["eval"] = {"datasets": [{"name": "alternating", "path": str(held)}]}
     run = run_on_two_ranks(runs, values)
     assert largest_difference(weights(run), weights(one_process)) <= 1e-6
+    assert '"eval/alternating/loss"' in (run / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("deepspeed", [None, ZERO2, ZERO3])

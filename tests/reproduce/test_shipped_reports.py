@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 
-from tests.reproduce.paper_rows import EXPERIMENTS
+from llava_mole.reproduce.claims import load
+from tests.reproduce.paper_rows import CLAIMS, EXPERIMENTS
 
 STUDY = EXPERIMENTS.parents[1] / "docs/study"
+HEADLINE_SEEDS = range(10, 18)
+DOMAINS = ("general", "document", "biomedicine")
 
 
 @pytest.fixture(scope="module")
@@ -15,33 +19,49 @@ def lines():
     return [json.loads(text) for text in (STUDY / "results.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("folder", [".", "headline"])
-def test_a_shipped_report_shows_the_scores_of_the_shipped_results(lines, folder):
-    report = json.loads((STUDY / folder / "report.json").read_text())
-    seeds = set(report["stamp"]["seeds"])
-
-    measured = 0
-    for row in report["rows"]:
-        expected = {
-            line["seed"]: line["scores"]
-            for line in lines
-            if row["name"] in line["rows"] and line["seed"] in seeds
-        }
-        for column, shown in row.get("measured", {}).items():
-            if column not in report["margins"]:
-                continue
-            each = dict(zip(shown["seeds"], shown["each"], strict=True))
-            assert each == {seed: scores[column]["value"] for seed, scores in expected.items()}, (
-                f"{row['name']}, {column}: report again with {report['stamp']['command']!r}"
-            )
-            assert shown["value"] == pytest.approx(sum(each.values()) / len(each))
-            measured += 1
-        assert bool(row.get("measured")) == bool(expected), row["name"]
-    assert measured
+@pytest.fixture(scope="module")
+def scores(lines):
+    """Row, seed and domain to score."""
+    return {
+        (row, line["seed"], domain): score["value"]
+        for line in lines
+        for row in line["rows"]
+        for domain, score in line["scores"].items()
+    }
 
 
-def test_the_whole_study_rests_on_every_shipped_result(lines):
-    stamp = json.loads((STUDY / "report.json").read_text())["stamp"]
-    hashes = sorted(line["hash"] for line in lines)
+@pytest.mark.parametrize(("folder", "headline"), [(".", False), ("headline", True)])
+def test_a_shipped_report_is_made_of_the_shipped_results(lines, folder, headline):
+    rows = set(load(CLAIMS, None, "headline").rows("headline"))
+    hashes = sorted(
+        line["hash"]
+        for line in lines
+        if not headline or (rows & set(line["rows"]) and line["seed"] in HEADLINE_SEEDS)
+    )
+    report = (STUDY / folder / "report.md").read_text()
+    (stamp,) = re.findall(r"^\| configs +\| ([0-9a-f]{12}) ", report, re.MULTILINE)
+    assert stamp == hashlib.sha256("".join(hashes).encode()).hexdigest()[:12], (
+        "write it again, by the command under 'Made of'"
+    )
 
-    assert stamp["configs"] == hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+
+@pytest.mark.parametrize("name", ["C10", "C11", "C12"])
+def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name):
+    claims = load(CLAIMS)
+    claim = claims.claims[name]
+    seeds = claim.seeds.get("tiny", HEADLINE_SEEDS)
+
+    def mean(row, seed):
+        """A row's mean over the domains, or a baseline's of one row a domain."""
+        rows = claims.baselines.get(row) or dict.fromkeys(DOMAINS, row)
+        return sum(scores[rows[domain], seed, domain] for domain in DOMAINS) / len(DOMAINS)
+
+    shown = (STUDY / "report.md").read_text().partition(f"## {name}: ")[2].partition("## ")[0]
+    found = re.findall(r"\| mean +\|[^|]+\| +([+−][0-9.]+) ", shown)
+    expected = []
+    for one in claim.comparisons:
+        for row in [one.row] if isinstance(one.row, str) else one.row:
+            for against in [one.against] if isinstance(one.against, str) else one.against:
+                each = [mean(row, seed) - mean(against, seed) for seed in seeds]
+                expected.append(f"{sum(each) / len(each):+.2f}".replace("-", "−"))
+    assert found == expected

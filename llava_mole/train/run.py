@@ -203,18 +203,20 @@ def _on_rank_0_first(action):
     """
     if not dist.is_initialized():
         return action()
-    sent: list = [None]
+    outcome, error, lacking, sent = None, None, None, [b""]
     if dist.get_rank() == 0:
         try:
-            sent = [pickle.dumps((action(), None))]
-        except (ValueError, OSError) as error:
-            sent = [pickle.dumps((None, error))]
+            outcome = action()
+        except (ValueError, OSError) as problem:
+            error = problem
+        sent = [pickle.dumps((outcome, error))]
+    # As bytes, so that a rank that can't open what it is sent still tells the others.
     dist.broadcast_object_list(sent, src=0)
-    outcome, error, lacking = None, None, None
-    try:
-        outcome, error = pickle.loads(sent[0])
-    except OSError as problem:
-        lacking = f"rank {dist.get_rank()}: {problem}"
+    if dist.get_rank() != 0:
+        try:
+            outcome, error = pickle.loads(sent[0])
+        except OSError as problem:
+            lacking = f"rank {dist.get_rank()}: {problem}"
     everywhere: list = [None] * dist.get_world_size()
     dist.all_gather_object(everywhere, lacking)
     if problems := [one for one in everywhere if one]:

@@ -26,6 +26,7 @@ def test_finetuning_with_mole_at_full_size():
     assert "DeepSpeed ZeRO-2, 64 rank(s)" in text
     # 194,125,824 trained parameters x 12 bytes over 64 ranks
     assert "0.03 GiB   194,125,824 x (4 + 4 + 4) B / 64 ranks" in text
+    assert "194,125,824 x 4 B / 64 ranks" in text  # gradients, summed in float32
     assert "steps: 52,886 (52,886 an epoch), warm-up 500" in text
     for name, size in (
         ("m3it", "1,600,000"),

@@ -27,7 +27,7 @@ _MARKS = {
     verdict.NOT_SUPPORTED: (RED, "x", "full"),
     verdict.UNDECIDED: (GREY, "o", "none"),
 }
-# A comparison's name is broken from here on.
+# If a comparison's name has more, all of its claim's are broken at the minus.
 _LETTERS = 60
 _CAPTION = (
     "Differences with their intervals; what is expected of each stands at the right, its margin is "
@@ -105,20 +105,17 @@ def _panel(axis: Any, results: Results, group: Sequence[Outcome], printed: dict)
             expected(one.pair.expect, margin), (1.01, place), xycoords=("axes fraction", "data"),
             va="center", fontsize=TINY, color=INK, annotation_clip=False,
         )  # fmt: skip
-    names = [_name(f"{results.compared(one.pair)}, {one.pair.column}") for one in group]
+    names = [f"{results.compared(one.pair)}, {one.pair.column}" for one in group]
+    names = [name.replace(") − (", ")\n− (") for name in names]
+    if max(len(line) for name in names for line in name.splitlines()) > _LETTERS:
+        # On one line each they would leave no room for what is drawn.
+        names = [name if "\n" in name else name.replace(" − ", "\n− ", 1) for name in names]
     axis.set_yticks(range(len(group)), names, fontsize=TINY)
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(group) - 0.4, -0.6)
     axis.grid(axis="x")
     unit = "per cent of the row compared against" if group[0].pair.quantity else "points"
     axis.set_xlabel(f"difference, {unit}", fontsize=SMALL)
-
-
-def _name(text: str) -> str:
-    """On two lines where one would leave no room for what is drawn."""
-    if ") − (" in text or len(text) <= _LETTERS:
-        return text.replace(") − (", ")\n− (")
-    return text.replace(" − ", "\n− ", 1)
 
 
 def _mark(axis: Any, found: Any, place: float, colour: str, mark: str, fill: str, size: float):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,27 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def refuse_unwritable(path: Path, option: str) -> None:
+    """Finds out before the work, not at its end, that its outcome could not be written.
+
+    Args:
+        path: a file that will be written; its folder is made.
+        option: what names it, such as ``--output``.
+
+    Raises:
+        ValueError: it is a folder, or its folder can't be made or written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{option}: {path} is a folder; name a file, or move it away")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"{option}: can't write to {path.parent}: {why}; name another") from None
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -77,6 +77,24 @@ def named_paths(pairs: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
+def open_image(path: str, option: str):
+    """The image at a path the user typed, within the limits set for training images.
+
+    Raises:
+        ValueError: no such file, or no image that those limits allow; names option and path.
+    """
+    from llava_mole.data.images.read import load_image
+
+    # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
+    location = os.path.realpath(os.path.expanduser(path))
+    if not os.path.isfile(location):
+        raise ValueError(f"{option} {path}: no such file")
+    try:
+        return load_image(os.path.basename(location), os.path.dirname(location))
+    except ValueError as error:
+        raise ValueError(f"{option} {path}: {error}") from None
+
+
 def open_sets(pairs: Sequence[str], option: str, image_root: str | None = None) -> dict:
     """Opens every ``NAME=FILE`` as a `RecordSet`.
 

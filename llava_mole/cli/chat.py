@@ -14,12 +14,11 @@ image, /history shows it, /exit (or end of input) leaves, /help lists these. Ctr
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llava_mole.cli.arguments import device_of
+from llava_mole.cli.arguments import device_of, open_image
 from llava_mole.model.config import CONV_MODES
 
 HELP = "talk with a trained model about an image, in the terminal or through a pipe"
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--temperature is {args.temperature}; it must be >= 0")
     if args.max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens is {args.max_new_tokens}; it must be >= 1")
-    image = _open_image(args.image_file) if args.image_file else None
+    image = open_image(args.image_file, "--image-file") if args.image_file else None
 
     import torch
 
@@ -130,7 +129,7 @@ class Chat:
             print("(write /image PATH)")
             return
         try:
-            self.image = _open_image(path.strip("'\""))
+            self.image = open_image(path.strip("'\""), "/image")
         except (ValueError, OSError) as error:
             print(f"({error})")
             return
@@ -165,17 +164,6 @@ class Chat:
         _write("\n")
         if reply:
             self.turns += [question, {"role": "assistant", "content": reply}]
-
-
-def _open_image(path: str) -> Any:
-    """The image at a path the user typed, within the limits set for training images."""
-    from llava_mole.data.images.read import load_image
-
-    # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
-    location = os.path.realpath(os.path.expanduser(path))
-    if not os.path.isfile(location):
-        raise ValueError(f"image {path!r}: no such file")
-    return load_image(os.path.basename(location), os.path.dirname(location))
 
 
 def _lines() -> Iterator[str]:

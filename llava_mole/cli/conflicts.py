@@ -18,6 +18,7 @@ import logging
 from pathlib import Path
 
 from llava_mole.cli.arguments import device_of, named_paths
+from llava_mole.files import refuse_unwritable, replace_json
 
 HELP = "measure how the domains of a mixture pull against each other"
 _DEFAULT = {"config": "conflicts.png", "runs": "transfer.png"}
@@ -70,10 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     kind = "runs" if arguments.runs else "config"
     output = Path(arguments.output or _DEFAULT[kind])
     check_suffix(output)
-    text, values = _transfer(arguments, output) if arguments.runs else _measure(arguments, output)
-    from llava_mole.files import replace_json
-
     numbers = output.with_suffix(".json")
+    for file in (output, numbers):
+        refuse_unwritable(file, "--output")
+    text, values = _transfer(arguments, output) if arguments.runs else _measure(arguments, output)
     replace_json(numbers, values)
     print(text)
     print(f"\npicture: {output}\nnumbers: {numbers}")

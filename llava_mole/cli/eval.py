@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.eval.evaluate import Blind, evaluate
     from llava_mole.eval.report.summary import paper_row
     from llava_mole.eval.respondent import from_files
+    from llava_mole.eval.results import RESULTS
+    from llava_mole.files import refuse_unwritable
 
     # All that can be wrong without a model is found before one is loaded.
     tasks = [_open(arguments, name, path) for name, path in _benchmarks(arguments).items()]
@@ -120,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         for task in (tasks if arguments.shuffle_images else [])
     }
     output = _output(arguments)
+    refuse_unwritable(output / RESULTS, "--output")
     rank = 0
     if given:
         who = from_files(tasks, given)

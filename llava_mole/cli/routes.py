@@ -21,7 +21,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llava_mole.cli.arguments import device_of, open_sets
+from llava_mole.cli.arguments import device_of, open_image, open_sets
+from llava_mole.files import refuse_unwritable
 
 HELP = "count, compare and draw which expert each token is routed to"
 
@@ -63,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output)
     check_suffix(output)
+    refuse_unwritable(output, "--output")
     sets = open_sets(arguments.data or [], "--data", arguments.image_root)
-    image = _open_image(arguments.image_file) if arguments.image_file else None
+    image = open_image(arguments.image_file, "--image-file") if arguments.image_file else None
 
     from llava_mole.analysis import routing
     from llava_mole.model import load_run
@@ -151,14 +153,3 @@ def _explain(report: Any, model: Any) -> None:
             f"The image's {count} tokens form no square, so it isn't known where on the image they "
             "lie: only the words are shown."
         )
-
-
-def _open_image(path: str) -> Any:
-    """The image at a path the user typed, within the limits set for training images."""
-    from llava_mole.data.images.read import load_image
-
-    # Resolved first: those limits keep a data set inside its folder, not a user out of theirs.
-    location = os.path.realpath(os.path.expanduser(path))
-    if not os.path.isfile(location):
-        raise ValueError(f"--image-file {path!r}: no such file")
-    return load_image(os.path.basename(location), os.path.dirname(location))

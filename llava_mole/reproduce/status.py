@@ -70,19 +70,23 @@ def text(runs: Sequence[Run], store: Store) -> str:
 
 def refuse_missing(runs: Sequence[Run], scale: Scale) -> None:
     """Raises ValueError where data, base model or questions that ``runs`` need are not there."""
+    if lines := missing(runs):
+        remedy = f"\nMake it first: {scale.prepare}" if scale.prepare else ""
+        raise ValueError("missing:\n" + "\n".join(lines) + remedy)
+
+
+def missing(runs: Sequence[Run]) -> list[str]:
+    """What ``runs`` need and is not there, a line each: key, path, and the rows that need it."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for what in _missing(run):
             found.setdefault(what, []).append(run.rows[0])
-    if not found:
-        return
     lines = []
     for what, names in found.items():
         named = list(dict.fromkeys(names))
         more = f" and {len(named) - 3} more rows" if len(named) > 3 else ""
         lines.append(f"  {what}, for {', '.join(named[:3])}{more}")
-    remedy = f"\nMake it first: {scale.prepare}" if scale.prepare else ""
-    raise ValueError("missing:\n" + "\n".join(lines) + remedy)
+    return lines
 
 
 def _missing(run: Run) -> list[str]:

@@ -131,6 +131,7 @@ class Store:
             if line["hash"] in self.lines:
                 raise ValueError(f"{place}: run {line['hash'][:8]} stands here twice; remove one")
             _check_scores(line["scores"], place)
+            _check_figures(line, place)
             try:
                 refuse_another_base(line, self.lines.values())
             except ValueError as error:
@@ -149,6 +150,21 @@ def _check_scores(scores: Any, place: str) -> None:
             raise ValueError(f"{place}: {column} is {score!r}, no score; remove the line")
 
 
+def _check_figures(line: Mapping[str, Any], place: str) -> None:
+    """Raises ValueError for other figures that no run can have."""
+    rows, seed = line["rows"], line["seed"]
+    if not isinstance(rows, list) or not rows or not all(isinstance(name, str) for name in rows):
+        raise ValueError(f"{place}: rows is {rows!r}, no list of rows' names; remove the line")
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"{place}: seed is {seed!r}, no seed; remove the line")
+    for key in ("seconds", "routing", "stage_1"):
+        if not isinstance(line.get(key) or {}, dict):
+            raise ValueError(f"{place}: {key} is {line[key]!r}, no object; remove the line")
+    for key, figure in _extras(line).items():
+        if isinstance(figure, bool) or not isinstance(figure, int | float):
+            raise ValueError(f"{place}: {key} is {figure!r}, no number; remove the line")
+
+
 def measured(store: Store, rows: Sequence[RowFile], runs: Sequence[Run]) -> dict[str, Measured]:
     """What each row was measured to have, from the lines of exactly the runs it resolves to."""
     found = {}
@@ -160,7 +176,7 @@ def measured(store: Store, rows: Sequence[RowFile], runs: Sequence[Run]) -> dict
             line = store.get(run) if item.row.name in run.rows else None
             if line is not None:
                 scores[run.seed] = {c: Score(**score) for c, score in line["scores"].items()}
-                extras[run.seed] = _extras(line)
+                extras[run.seed] = {key: float(value) for key, value in _extras(line).items()}
                 if line.get("routing"):
                     routing[run.seed] = line["routing"]
         if scores:
@@ -178,7 +194,8 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(values))
 
 
-def _extras(line: Mapping[str, Any]) -> dict[str, float]:
+def _extras(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures beside the scores that a line has."""
     values = {key: line.get(key) for key in ("parameters", "saved_bytes", "peak_bytes", "steps")}
     seconds = line.get("seconds") or {}
     values["seconds"] = seconds.get("train")
@@ -186,7 +203,7 @@ def _extras(line: Mapping[str, Any]) -> dict[str, float]:
     values["stage_1_loss"] = (line.get("stage_1") or {}).get("loss")
     routing = line.get("routing") or {}
     values |= {key: routing.get(key) for key in ("mutual_information", "kind_information")}
-    return {key: float(value) for key, value in values.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 @contextmanager

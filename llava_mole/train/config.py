@@ -252,7 +252,9 @@ class RunConfig:
     published_sizes: dict[str, PublishedSize] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for parts that can't go together."""
+        """Raises ValueError for a seed that no generator takes, or parts that can't go together."""
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must lie in [0, {2**32 - 1}].")
         if self.train.router_domain_coef and self.adapter.type != "mole":
             raise ValueError(
                 f"train.router_domain_coef is {self.train.router_domain_coef}, and adapter.type "

@@ -108,9 +108,7 @@ def talk(run_dir):
 def test_image_command_names_what_it_cannot_open(talk, capsys):
     talk.take("/image")
     talk.take("/image /nowhere/a.png")
-    assert (
-        capsys.readouterr().out == "(write /image PATH)\n(image '/nowhere/a.png': no such file)\n"
-    )
+    assert capsys.readouterr().out == "(write /image PATH)\n(/image /nowhere/a.png: no such file)\n"
 
 
 def test_interrupt_stops_the_answer_only(talk, monkeypatch, capsys):

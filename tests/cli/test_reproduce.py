@@ -150,6 +150,34 @@ def test_a_launch_is_written_not_started(reproduce, tmp_path):
     assert "HOSTFILE=hosts.txt bash " in out
 
 
+def test_a_script_says_what_is_not_there_and_that_nothing_submits_it(
+    reproduce, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    words = ("--rows", "llava-mole-k5", "--launch", "slurm", "--submit")
+    status, _, err = reproduce(*words, scale="paper")
+    assert status == 2
+    assert "model.projector: playground/runs/pretrain, for llava-mole-k5" in err
+    assert "bash scripts/pretrain.sh" in err
+    assert "--submit: there is no sbatch here; on a machine of the cluster that has it" in err
+    assert (tmp_path / "launch/reproduce.sbatch").is_file()
+
+
+@pytest.mark.parametrize("taken", ["out", "out/results.jsonl", "out/report/report.md"])
+def test_an_output_that_cant_be_written_is_said_before_anything_runs(tmp_path, capsys, taken):
+    experiments = write_experiments(tmp_path)
+    if taken == "out":
+        (tmp_path / taken).write_text("a file, and no folder")
+    else:
+        (tmp_path / taken).mkdir(parents=True)
+    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments), "--rows"]
+    assert main([*words, "llava-1.5-1-0-0", "--output", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "error: --output: " in err
+    assert str(tmp_path / taken) in err
+    assert "Traceback" not in err
+
+
 def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
     status, _, _ = reproduce("--rows", "llava-mole-k5", scale="paper")
     assert status == 0
@@ -173,6 +201,8 @@ def test_the_paper_scale_writes_by_default(reproduce, tmp_path):
         (["--table", "2", "--measure", "--launch", "slurm"], "leave it or --measure out"),
         (["--prepare", "--output", "x"], "--prepare writes where the scale's file says"),
         (["--table", "2", "--conflicts", "--output", "x"], "leave --output out"),
+        (["--table", "2", "--seeds", "-1", "--plan"], "seed is -1; it must lie in [0, 4294967295]"),
+        (["--table", "2", "--seeds", str(2**32), "--plan"], "seed is 4294967296"),
     ],
 )
 def test_wrong_words_are_said(reproduce, words, message):
@@ -191,8 +221,8 @@ def test_an_unknown_scale_and_folder_are_said(reproduce, capsys):
 
 def test_nothing_to_report_is_said(reproduce, tmp_path):
     status, out, _ = reproduce("--table", "2", "--report")
-    assert status == 0
-    assert "no results yet" in out
+    assert status == 1
+    assert f"no results in {tmp_path / 'results.jsonl'} yet" in out
     assert not (tmp_path / "report").exists()
 
 

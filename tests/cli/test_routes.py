@@ -133,7 +133,8 @@ def broken(folder):
     [
         ([], "give --data NAME=FILE, --image-file IMG, or both"),
         (["--image-file", "gone.png"], "no such file"),
-        (["--image-file", broken], "broken.png"),
+        (["--image-file", broken], "broken.png: image 'broken.png': not a readable"),
+        (["--image-file", "0.png", "--output", "0.png/x.png"], "--output: can't write to 0.png: "),
         (["--data", "set.jsonl"], "NAME=FILE"),
         (["--question", "Why?", "--data", "a=b"], "--question goes with --image-file"),
         (["--question", " ", "--image-file", "x"], "--question is empty"),

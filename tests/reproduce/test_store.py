@@ -165,6 +165,28 @@ def test_runs_and_scales_cross_process_borders(world):
     assert dataclasses.asdict(runs[0])["seed"] == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rows", [], "rows is \\[\\], no list of rows' names"),
+        ("rows", "llava", "rows is 'llava', no list of rows' names"),
+        ("seed", "ten", "seed is 'ten', no seed"),
+        ("seed", -4.5, "seed is -4.5, no seed"),
+        ("steps", "x", "steps is 'x', no number"),
+        ("seconds", 7, "seconds is 7, no object"),
+        ("seconds", {"train": "long"}, "seconds is 'long', no number"),
+        ("routing", [1], "routing is \\[1\\], no object"),
+    ],
+)
+def test_a_figure_that_no_run_can_have_names_the_line(world, tmp_path, key, value, message):
+    _, runs = world
+    store = Store(tmp_path / "results.jsonl", "tiny")
+    store.add(line(runs[0]))
+    store.path.write_text(json.dumps({**json.loads(store.path.read_text()), key: value}) + "\n")
+    with pytest.raises(ValueError, match=rf"results\.jsonl:1: {message}; remove the line"):
+        Store(store.path, "tiny")
+
+
 @pytest.mark.parametrize("value", ["high", float("nan"), 588.3, None])
 def test_a_score_that_no_run_can_have_names_the_line(tmp_path, value):
     score = {"value": value, "low": 55.0, "high": 60.0, "questions": 9}

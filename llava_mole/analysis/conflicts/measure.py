@@ -217,6 +217,11 @@ def _only(data: DataConfig, settings: Settings) -> DataConfig:
             f"--only {unknown[0]}: data.domains has no {settings.by} of that name with a weight "
             f"above 0; there are {', '.join(known)}"
         )
+    if len(set(settings.only)) < 2:
+        raise ValueError(
+            f"--only names one {settings.by}, {settings.only[0]!r}, and a conflict takes two; "
+            f"there are {', '.join(known)}"
+        )
     domains = {}
     for name, domain in data.domains.items():
         kept = [

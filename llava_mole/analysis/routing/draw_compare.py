@@ -50,7 +50,8 @@ def draw_comparison(plt: Any, comparison: Comparison) -> Any:
     right.set_title("mutual information", fontsize=TITLE, loc="left")
     _information(right, comparison.information)
     for axis, figures in ((left, comparison.jensen_shannon), (right, comparison.information)):
-        axis.set_ylabel(f"bits, of at most {figures.maximum:.2f}", fontsize=8)
+        two = "; pairs 1" if axis is left and several else ""
+        axis.set_ylabel(f"bits, of at most {figures.maximum:.2f}{two}", fontsize=8)
     for axis in (left, right):
         every = -(-len(layers) // 12)
         ticks = list(range(0, len(layers), every))

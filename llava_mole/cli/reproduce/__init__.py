@@ -24,8 +24,6 @@ CONFIG=configs/experiments/table2/llava-mole-1-2-1.yaml bash scripts/finetune_mo
 """
 
 import argparse
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -53,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--scale", required=True, help="paper, small or tiny")
     what.add_argument("--seeds", nargs="+", type=int, help="(default: the scale's)")
-    do = parser.add_argument_group("what is done (default: run what is left, then report)")
+    do = parser.add_argument_group(
+        "what is done with the rows that are chosen above (default: run what is left, then report)"
+    )
     only = do.add_mutually_exclusive_group()
     only.add_argument("--plan", action="store_true", help="print runs, steps, samples and cost")
     only.add_argument("--status", action="store_true", help="print where each run stands")
@@ -93,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="rows, scales and claims (default: %(default)s)",
     )
-    where.add_argument("--output", metavar="DIR", help="runs, results and report")
+    where.add_argument(
+        "--output",
+        metavar="DIR",
+        help="runs, results and report (default: output and results of the scale's file)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -154,21 +158,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         _plan(runs, scale, store, arguments.processes or scale.processes)
         if scale.put_on is None:
-            _print_commands(runs, scale, experiments, output)
+            from llava_mole.cli.reproduce.start import print_commands
+
+            print_commands(runs, scale, experiments, output)
         return 0
     if arguments.status:
         print(status_text(runs, store))
         return 0
     status = 0
     if not arguments.report:
+        from llava_mole.cli.reproduce import start
+
         _refuse_unjudged(arguments, rows, scale)
         how = arguments.launch or scale.launch
         left = [one for one in runs if store.get(one) is None]
         if how != "local":
-            return _write_launch(left, scale, how, experiments, output, arguments.submit)
-        status = _execute(arguments, runs, scale, store)
-    write_report(arguments, rows, selected, seeds, scale, store, output)
-    return status
+            return start.by_script(arguments, left, scale, how)
+        status = start.here(arguments, runs, scale, store)
+    reported = write_report(arguments, rows, selected, seeds, scale, store, output)
+    return status or int(arguments.report and not reported)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -238,56 +246,3 @@ def _plan(runs, scale, store, processes: int) -> None:
     from llava_mole.reproduce.plan import plan, text
 
     print(text(plan(runs, scale, store), scale, processes))
-
-
-def _print_commands(runs, scale, experiments: Path, output: Path | None) -> None:
-    from llava_mole.reproduce.launch import commands
-
-    print(
-        "\nwhat --launch writes down (measure is 'llava-mole reproduce --measure', score is "
-        "'llava-mole eval --model-path' on all GPUs):"
-    )
-    for one in runs:
-        for line in commands(one, scale, None, experiments, output):
-            print(f"  {line}")
-
-
-def _write_launch(
-    left, scale, how: str, experiments: Path, output: Path | None, submit: bool
-) -> int:
-    from llava_mole.reproduce.launch import write
-
-    if not left:
-        print("every run has its results; --report writes the report")
-        return 0
-    script = write(left, scale, how, experiments, output)
-    start = ["sbatch" if how == "slurm" else "bash", str(script)]
-    print(f"{len(left)} run(s) written to {script}")
-    if submit:
-        return subprocess.run(start, check=False).returncode
-    prefix = "HOSTFILE=hosts.txt " if how == "hostfile" else ""
-    print(f"start them from the repository:  {prefix}{shlex.join(start)}")
-    return 0
-
-
-def _execute(arguments: argparse.Namespace, runs, scale, store) -> int:
-    from llava_mole.reproduce.execute import execute
-    from llava_mole.reproduce.status import refuse_missing
-
-    left = [one for one in runs if store.get(one) is None]
-    refuse_missing(left, scale)
-    store.refuse_another_base(left)
-    # Seed by seed, so that what is there after a stop is a table, not a row.
-    seeds = list(dict.fromkeys(one.seed for one in runs))
-    done = execute(
-        sorted(runs, key=lambda one: seeds.index(one.seed)),
-        scale,
-        store,
-        processes=arguments.processes or scale.processes,
-        keep_runs=arguments.keep_runs or scale.keep_runs,
-    )
-    print(
-        f"{len(done.done)} of {len(runs)} runs have results, {len(done.failed)} failed, "
-        f"{len(done.elsewhere)} are at work elsewhere"
-    )
-    return 1 if done.failed or done.elsewhere else 0

@@ -4,13 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from llava_mole.files import refuse_unwritable
+
 EXPERIMENTS = "configs/experiments"
 
 
 def write_report(
     arguments: argparse.Namespace, rows, selected, seeds, scale, store, output
-) -> None:
-    """Writes the report of the selected rows, if any of them has results."""
+) -> bool:
+    """Writes the report of the selected rows; False where none of them has results."""
     from llava_mole.reproduce.report import write
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.select import CLAIMS, seeds_of_claims
@@ -21,8 +23,10 @@ def write_report(
     found = measured(store, rows, runs)
     names = {item.row.name for item in selected}
     if not names & set(found):
-        print("no results yet: nothing to report")
-        return
+        print(f"no results in {store.path} yet: nothing to report")
+        return False
+    folder = folder_of(arguments, scale)
+    refuse_unwritable(folder / "report.md", "the report")
     experiments = Path(arguments.experiments)
     # Whoever names seeds asks for verdicts by those; headline claims have none of their own.
     given = arguments.seeds or arguments.claims
@@ -39,7 +43,7 @@ def write_report(
         [item.row for item in selected],
         found,
         experiments / CLAIMS,
-        _folder(arguments, scale),
+        folder,
         stamp(
             scale,
             seeds,
@@ -52,6 +56,7 @@ def write_report(
         own,
     )
     print(f"report: {report}")
+    return True
 
 
 def _cosines(arguments: argparse.Namespace, scale) -> list:
@@ -63,7 +68,7 @@ def _cosines(arguments: argparse.Namespace, scale) -> list:
     return read_cosines(Path(scale.conflicts), scale.name)
 
 
-def _folder(arguments: argparse.Namespace, scale) -> Path:
+def folder_of(arguments: argparse.Namespace, scale) -> Path:
     """Where the report goes: a part's never into the place of the whole study's, or headline's."""
     if arguments.output:
         return Path(arguments.output) / "report"

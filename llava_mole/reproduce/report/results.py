@@ -1,6 +1,6 @@
 """What the report's parts ask for: a row's title, its estimate in a column, its printed value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,14 @@ class Results:
     def estimate(self, name: str, column: str) -> Difference | None:
         """Mean over the seeds with its interval; None where nothing was measured."""
         return self.sum([(1, name, column)])
+
+    def means(self, names: Iterable[str]) -> str:
+        """What figures and intervals of these rows are: of seeds, or of a single one's images."""
+        counts = {len(self.measured[name].scores) for name in names if name in self.measured}
+        if counts <= {1}:
+            return "one seed's scores with their intervals over images"
+        more = "; a row with one seed has its score and an interval over images" * (1 in counts)
+        return f"means over as many seeds as the table says, with their intervals{more}"
 
     def sum(self, terms: Sequence[Term]) -> Difference | None:
         """A weighted sum of scores with its interval; None without a seed that all terms have."""

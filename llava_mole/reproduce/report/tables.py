@@ -51,7 +51,9 @@ def stamp_table(stamp: Mapping[str, Any]) -> Table:
 
 def _scores(results: Results, table: str, rows: Sequence[Row]) -> Table:
     title = f"Table {table}" if table.isdigit() else table.replace("-", " ").capitalize()
-    notes = [f"Mean over the seeds, its {100 * results.claims.confidence:g} % interval below it."]
+    level = f"{100 * results.claims.confidence:g} %"
+    means = results.means(row.name for row in rows)
+    notes = [f"{means[0].upper()}{means[1:]} ({level}) below."]
     if results.comparable:
         notes[0] += (
             " Then the paper's value, one run's and without interval, and the difference from it."

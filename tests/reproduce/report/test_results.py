@@ -43,6 +43,18 @@ def test_one_seed_and_equal_seeds_have_the_questions_interval():
         assert (estimate.low, estimate.high) == pytest.approx((3, 7))
 
 
+def test_a_table_says_what_its_means_are_of():
+    one, two = ({seed: {"All": 5.0} for seed in range(n)} for n in (1, 2))
+    for found, said in (
+        ({"llava-mole-1-1-1": one}, "One seed's scores with their intervals over images (95 %)"),
+        ({"llava-mole-1-1-1": two}, "Means over as many seeds as the table says, with their"),
+        ({"llava-mole-1-1-1": two, "llava-mix-1-1-1": one}, "a row with one seed has its score"),
+    ):
+        found = {name: measured(scores) for name, scores in found.items()}
+        (table, *_) = tables(results("tiny", found))
+        assert said in table.notes[0]
+
+
 def test_titles_that_are_alike_carry_the_rows_name():
     rows = [Row("2", 1, name, title, {}, "trained") for name, title in
             (("a", "Mix"), ("b", "Mix"), ("c", "MoLE"), ("c", "sparse"))]  # fmt: skip

@@ -66,8 +66,8 @@ def domains(results: Results) -> Figure | None:
         axes[0, 0].invert_yaxis()
         png = finish(figure, results.scale.label)
     caption = (
-        "Scores by training data: bars are means over the seeds with their intervals; the dashed "
-        "line and the dark bar are the model trained on the panel's domain alone."
+        f"Scores by training data: bars are {results.means(rows)}. The dashed line and the dark "
+        "bar are the model trained on the panel's domain alone."
     )
     if results.comparable:
         caption += " Diamonds are the paper's values."

@@ -1,5 +1,6 @@
 """Figure 3: where the routers send the benchmarks' tokens; and how far that tells them apart."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,19 +72,23 @@ def specialisation(results: Results) -> Figure | None:
             found.append((name, one))
     if not found:
         return None
+    titles = [textwrap.fill(results.title(name), _LETTERS) for name, _ in found]
+    # A title of several lines takes the place of as many.
+    heights = [0.12 * (1 + title.count("\n")) + 0.15 for title in titles]
+    ends = list(itertools.accumulate(heights))
+    places = [end - height / 2 for end, height in zip(ends, heights, strict=True)]
     with pyplot() as plt:
-        figure, axis = plt.subplots(figsize=(7.2, 1.0 + 0.27 * len(found)), layout="constrained")
+        figure, axis = plt.subplots(figsize=(7.2, 1.0 + ends[-1]), layout="constrained")
         axis.axvline(0, color=INK, linewidth=0.8)
-        for place, (_, one) in enumerate(found):
+        for place, (_, one) in zip(places, found, strict=True):
             axis.plot(
                 one.each, [place] * len(one.each), "|", color=GREY, markersize=7, linestyle="none"
             )
             axis.errorbar(
                 one.value, place, xerr=arms(one), fmt="o", color=BLUE, markersize=4.5, capsize=2
             )
-        titles = [textwrap.fill(results.title(name), _LETTERS) for name, _ in found]
-        axis.set_yticks(range(len(found)), titles, fontsize=TINY)
-        axis.set_ylim(len(found) - 0.4, -0.6)
+        axis.set_yticks(places, titles, fontsize=TINY)
+        axis.set_ylim(ends[-1], 0)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
         axis.set_xlabel("mutual information of benchmark and expert, bits", fontsize=SMALL)

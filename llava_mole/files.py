@@ -29,13 +29,18 @@ def refuse_unwritable(path: Path, option: str) -> None:
     """
     if path.is_dir():
         raise ValueError(f"{option}: {path} is a folder; name a file, or move it away")
+    refuse_unwritable_folder(path.parent, option)
+
+
+def refuse_unwritable_folder(folder: Path, option: str) -> None:
+    """`refuse_unwritable` of what will be written into ``folder``."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         why = error.strerror or error
-        raise ValueError(f"{option}: can't write to {path.parent}: {why}; name another") from None
+        raise ValueError(f"{option}: can't write to {folder}: {why}; name another") from None
 
 
 def replace_text(path: Path, text: str) -> None:

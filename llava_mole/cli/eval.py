@@ -108,8 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.eval.evaluate import Blind, evaluate
     from llava_mole.eval.report.summary import paper_row
     from llava_mole.eval.respondent import from_files
-    from llava_mole.eval.results import RESULTS
-    from llava_mole.files import refuse_unwritable
+    from llava_mole.files import refuse_unwritable_folder
 
     # All that can be wrong without a model is found before one is loaded.
     tasks = [_open(arguments, name, path) for name, path in _benchmarks(arguments).items()]
@@ -122,11 +121,11 @@ def run(arguments: argparse.Namespace) -> int:
         for task in (tasks if arguments.shuffle_images else [])
     }
     output = _output(arguments)
-    refuse_unwritable(output / RESULTS, "--output")
     rank = 0
     if given:
         who = from_files(tasks, given)
     else:
+        refuse_unwritable_folder(output, "--output")
         who, rank = _from_model(arguments, tasks, output)
     shown = evaluate(
         tasks,

@@ -20,6 +20,7 @@ from llava_mole.data.collate import PackedCollator, PaddedCollator
 from llava_mole.data.images.pixels import ProcessorPixels
 from llava_mole.data.sampler import EpochSampler
 from llava_mole.data.tokens.encode import Encoder
+from llava_mole.files import refuse_unwritable_folder
 from llava_mole.model.build import build_model
 from llava_mole.model.liger import apply_liger_kernel
 from llava_mole.model.processor import build_processor
@@ -74,6 +75,8 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
     if resume != "never" and rundir.finished(folder):
         logger.warning("%s is finished: nothing to do", folder)
         return folder
+    if os.environ.get("RANK", "0") == "0":
+        refuse_unwritable_folder(folder, "output_dir")
 
     set_seed(config.seed)
     # Before the arguments: once these announce ZeRO-3, loading would shard what it loads.

@@ -67,6 +67,11 @@ def test_what_cannot_be_is_said_in_one_line(published, tmp_path, capsys):
         (("quickstart", "--split", "train", *output), "quickstart has no option --split"),
         (("llava", "--source", "x", "--processes", 0, *output), "it must be at least 1"),
         (("sharegpt4v-instruct", "--source", published, *output), "no sharegpt4v_mix665k"),
+        (
+            ("llava", "--source", __file__, "--output", __file__ + "/out"),
+            "--output: can't write to",
+        ),
+        (("quickstart", "--output", __file__), "--output: can't write to"),
     ):
         assert _prepare(*arguments) == 2
         assert reason in capsys.readouterr().err

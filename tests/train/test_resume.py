@@ -177,6 +177,16 @@ def test_another_config_in_the_same_folder_is_refused(runs, uninterrupted):
         runs.run(values)
 
 
+def test_a_folder_that_cant_be_made_is_said_before_the_model_is_built(
+    runs, uninterrupted, monkeypatch
+):
+    stage, _ = uninterrupted
+    (runs.folder / f"taken-{stage}").write_text("a file, and no folder")
+    monkeypatch.setattr("llava_mole.train.run.build_model", None)
+    with pytest.raises(ValueError, match=rf"output_dir: can't write to .*taken-{stage}: "):
+        runs.run(values_of(runs, f"taken-{stage}", stage))
+
+
 def test_a_run_that_saved_nothing_yet_holds_nobody_to_its_config(runs, uninterrupted):
     """It may have stopped at a bad record, and the remedy is another value in the config."""
     stage, whole = uninterrupted

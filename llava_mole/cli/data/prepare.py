@@ -29,9 +29,11 @@ exit status: 0 done, even with rows that are no records; 1 nothing is a record; 
 
 import argparse
 import os
+from pathlib import Path
 
 from llava_mole.cli.arguments import encoder_of
 from llava_mole.data.sources import SOURCES, open_source
+from llava_mole.files import refuse_unwritable_folder
 
 HELP = "make a published data set ready for training"
 QUICKSTART = "quickstart"
@@ -93,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         if options[name] is not None:
             options[name] = tuple(part.strip() for part in options[name].split(",") if part.strip())
     source = open_source(arguments.name, arguments.source, seed=arguments.seed, **options)
+    # It is made beside its folder and then moved there.
+    refuse_unwritable_folder(Path(arguments.output).parent, "--output")
     prepared = prepare(
         source,
         arguments.output,
@@ -113,6 +117,7 @@ def _quickstart(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"quickstart has no option {option}; those it knows: --seed")
+    refuse_unwritable_folder(Path(arguments.output), "--output")
     build_all(arguments.output, arguments.seed or 0)
     print(f"made in {arguments.output}")
     return 0

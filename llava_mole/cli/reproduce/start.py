@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llava_mole.cli.reproduce.report import folder_of
-from llava_mole.files import refuse_unwritable
+from llava_mole.files import refuse_unwritable, refuse_unwritable_folder
 from llava_mole.reproduce.execute import execute
 from llava_mole.reproduce.launch import commands, write
 from llava_mole.reproduce.lock import lock_file
@@ -59,7 +59,7 @@ def by_script(arguments: argparse.Namespace, left: Sequence[Run], scale: Scale, 
         return 0
     output = Path(arguments.output) if arguments.output else None
     option = "--output" if arguments.output else f"output of scale {scale.name}"
-    refuse_unwritable((output or Path(scale.output)) / "launch" / f"{how}.sh", option)
+    refuse_unwritable_folder((output or Path(scale.output)) / "launch", option)
     if lacking := missing(left):
         print(
             "note: not on this machine; where the script runs it must be:\n"

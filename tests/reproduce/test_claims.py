@@ -51,6 +51,7 @@ VERDICTS = {
     "C10": "not in the paper",
     "C11": "not in the paper",
     "C12": "not in the paper",
+    "C13": "not in the paper",
 }
 
 

@@ -45,7 +45,7 @@ def test_a_shipped_report_is_made_of_the_shipped_results(lines, folder, headline
     )
 
 
-@pytest.mark.parametrize("name", ["C10", "C11", "C12"])
+@pytest.mark.parametrize("name", ["C10", "C11", "C12", "C13"])
 def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name):
     claims = load(CLAIMS)
     claim = claims.claims[name]
@@ -56,12 +56,18 @@ def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name)
         rows = claims.baselines.get(row) or dict.fromkeys(DOMAINS, row)
         return sum(scores[rows[domain], seed, domain] for domain in DOMAINS) / len(DOMAINS)
 
+    def there(*rows_and_seed):
+        """Whether both rows have run with the seed."""
+        *rows, seed = rows_and_seed
+        named = [row for name in rows for row in claims.baselines.get(name, {"": name}).values()]
+        return all((row, seed, DOMAINS[0]) in scores for row in named)
+
     shown = (STUDY / "report.md").read_text().partition(f"## {name}: ")[2].partition("## ")[0]
     found = re.findall(r"\| mean +\|[^|]+\| +([+−][0-9.]+) ", shown)
     expected = []
     for one in claim.comparisons:
         for row in [one.row] if isinstance(one.row, str) else one.row:
             for against in [one.against] if isinstance(one.against, str) else one.against:
-                each = [mean(row, seed) - mean(against, seed) for seed in seeds]
+                each = [mean(row, s) - mean(against, s) for s in seeds if there(row, against, s)]
                 expected.append(f"{sum(each) / len(each):+.2f}".replace("-", "−"))
     assert found == expected

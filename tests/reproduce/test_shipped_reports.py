@@ -51,16 +51,18 @@ def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name)
     claim = claims.claims[name]
     seeds = claim.seeds.get("tiny", HEADLINE_SEEDS)
 
+    def rows_of(name):
+        """The row of each domain: a baseline has one of its own for each."""
+        return claims.baselines.get(name) or dict.fromkeys(DOMAINS, name)
+
     def mean(row, seed):
-        """A row's mean over the domains, or a baseline's of one row a domain."""
-        rows = claims.baselines.get(row) or dict.fromkeys(DOMAINS, row)
+        rows = rows_of(row)
         return sum(scores[rows[domain], seed, domain] for domain in DOMAINS) / len(DOMAINS)
 
-    def there(*rows_and_seed):
-        """Whether both rows have run with the seed."""
-        *rows, seed = rows_and_seed
-        named = [row for name in rows for row in claims.baselines.get(name, {"": name}).values()]
-        return all((row, seed, DOMAINS[0]) in scores for row in named)
+    def there(row, against, seed):
+        """Whether both have run with the seed."""
+        names = [one for name in (row, against) for one in rows_of(name).values()]
+        return all((name, seed, DOMAINS[0]) in scores for name in names)
 
     shown = (STUDY / "report.md").read_text().partition(f"## {name}: ")[2].partition("## ")[0]
     found = re.findall(r"\| mean +\|[^|]+\| +([+−][0-9.]+) ", shown)

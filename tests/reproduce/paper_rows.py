@@ -50,9 +50,11 @@ def ablation_rows():
 
 
 def rate_rows():
-    """The folder ``rates``, by its files' names."""
-    files = sorted((EXPERIMENTS / "rates").glob("*.yaml"))
-    return [Row("rates", None, f.stem, f.stem.upper(), {}, "trained") for f in files]
+    """The folders ``rates`` and ``length``, by their files' names."""
+    files = [
+        file for folder in ("rates", "length") for file in (EXPERIMENTS / folder).glob("*.yaml")
+    ]
+    return [Row(f.parent.name, None, f.stem, f.stem.upper(), {}, "trained") for f in sorted(files)]
 
 
 def beyond_rows():

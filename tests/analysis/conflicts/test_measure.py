@@ -121,10 +121,12 @@ def test_only_keeps_domains_or_data_sets():
         return {name: [d.name for d in domain.datasets] for name, domain in domains.items()}
 
     assert kept() == {"one": ["a", "b"], "two": ["c"]}
-    assert kept(only=("one",)) == {"one": ["a", "b"]}
+    assert kept(only=("two", "one")) == {"one": ["a", "b"], "two": ["c"]}
     assert kept(by="dataset", only=("b", "c")) == {"one": ["b"], "two": ["c"]}
     with pytest.raises(ValueError, match=r"--only one: data.domains has no dataset .* a, b, c"):
         kept(by="dataset", only=("b", "one"))
+    with pytest.raises(ValueError, match=r"--only names one domain, 'one', and .* are one, two"):
+        kept(only=("one", "one"))
 
 
 def test_the_weights_at_initialisation_are_those_a_run_starts_with(tmp_path):

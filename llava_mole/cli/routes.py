@@ -64,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output)
     check_suffix(output)
-    refuse_unwritable(output, "--output")
     sets = open_sets(arguments.data or [], "--data", arguments.image_root)
     image = open_image(arguments.image_file, "--image-file") if arguments.image_file else None
+    refuse_unwritable(output, "--output")
 
     from llava_mole.analysis import routing
     from llava_mole.model import load_run

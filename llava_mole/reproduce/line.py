@@ -57,7 +57,7 @@ def line_of(run: Run, scale: Scale) -> dict[str, Any]:
         raise NotReady(f"{run.folder / EVAL}: no column {missing[0]!r} in its results")
     measured = _json(run.folder / MEASURED) or {}
     ended = _json(run.folder / rundir.FINISHED) or {}
-    trained = {"train": ended["seconds"]} if ended.get("seconds") else {}
+    trained = {"train": ended["seconds"]} if ended.get("seconds") is not None else {}
     line = {
         "hash": run.hash,
         "scale": scale.name,

@@ -148,7 +148,7 @@ def train(config: RunConfig, resume: str = "auto", evaluate: Evaluate | None = N
             config,
             trainer.state.global_step,
             # Of the last attempt, and of this rank.
-            seconds=round(done.metrics["train_runtime"], 2),
+            seconds=done.metrics["train_runtime"],
             peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
         )
     trainer.accelerator.wait_for_everyone()

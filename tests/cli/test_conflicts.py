@@ -136,10 +136,7 @@ def test_the_configs_own_adapter_data_sets_and_overrides(folder, tmp_path):
         (("--config", "RUN", "stage=pretrain", "model.conv_mode=plain"), "stage is 'pretrain'"),
         (("--config", "RUN", "adapter.type=none"), "add adapter.type=lora"),
         (("--config", "RUN", "--only", "medicine"), "there are general, again, document"),
-        (
-            ("--config", "RUN", "--only", "general"),
-            "--only names one domain, 'general'",
-        ),
+        (("--config", "RUN", "--only", "general"), "--only names one domain, 'general'"),
         (("--config", "RUN", "--output", "/proc/c.png"), "--output: can't write to"),
         (("--config", "RUN", "--batches", "80"), "'general' has too few samples: 640 are to be"),
         (("--config", "RUN", "data.domains.general.wieght=1"), "did you mean 'weight'?"),

@@ -28,10 +28,9 @@ def here(arguments: argparse.Namespace, runs: Sequence[Run], scale: Scale, store
     left = [one for one in runs if store.get(one) is None]
     refuse_missing(left, scale)
     store.refuse_another_base(left)
-    option = "--output" if arguments.output else f"output of scale {scale.name}"
     files = [*(lock_file(one.folder) for one in left[:1]), store.path]
     for file in [*files, folder_of(arguments, scale) / "report.md"]:
-        refuse_unwritable(file, option)
+        refuse_unwritable(file, _named(arguments, scale))
     # Seed by seed, so that what is there after a stop is a table, not a row.
     seeds = list(dict.fromkeys(one.seed for one in runs))
     done = execute(
@@ -58,8 +57,7 @@ def by_script(arguments: argparse.Namespace, left: Sequence[Run], scale: Scale, 
         print("every run has its results; --report writes the report")
         return 0
     output = Path(arguments.output) if arguments.output else None
-    option = "--output" if arguments.output else f"output of scale {scale.name}"
-    refuse_unwritable_folder((output or Path(scale.output)) / "launch", option)
+    refuse_unwritable_folder((output or Path(scale.output)) / "launch", _named(arguments, scale))
     if lacking := missing(left):
         print(
             "note: not on this machine; where the script runs it must be:\n"
@@ -93,3 +91,8 @@ def print_commands(
     for one in runs:
         for line in commands(one, scale, None, experiments, output):
             print(f"  {line}")
+
+
+def _named(arguments: argparse.Namespace, scale: Scale) -> str:
+    """What says where runs and results go."""
+    return "--output" if arguments.output else f"output of scale {scale.name}"

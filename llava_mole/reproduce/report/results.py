@@ -91,7 +91,7 @@ class Results:
     def means(self, names: Iterable[str]) -> str:
         """What figures and intervals of these rows are: of seeds, or of a single one's images."""
         counts = {len(self.measured[name].scores) for name in names if name in self.measured}
-        if counts <= {1}:
+        if counts == {1}:
             return "one seed's scores with their intervals over images"
         more = "; a row with one seed has its score and an interval over images" * (1 in counts)
         return f"means over as many seeds as the table says, with their intervals{more}"

@@ -16,12 +16,17 @@ class Count(NamedTuple):
     total: int
 
 
-def freeze(model: nn.Module, stage: str) -> dict[str, Count]:
+def freeze(model: nn.Module, stage: str, freeze_mm_mlp_adapter: bool = False) -> dict[str, Count]:
     """Sets ``requires_grad`` of every parameter for a stage; call it after the adapter is attached.
 
     ``pretrain`` trains the projector alone. ``finetune`` trains the projector and every adapter
     (LoRA, experts, routers). Vision tower and language model are frozen in both, as in LLaVA-MoLE,
     Sec. 4.1 and 4.2.
+
+    Args:
+        model: a LLaVA, wrapped by PEFT or not.
+        stage: one of `STAGES`.
+        freeze_mm_mlp_adapter: leave the projector frozen too, as LLaVA's flag of this name does.
 
     Returns:
         `count_parameters` afterwards.
@@ -31,7 +36,7 @@ def freeze(model: nn.Module, stage: str) -> dict[str, Count]:
     """
     if stage not in STAGES:
         raise ValueError(f"stage is {stage!r}; choose one of {', '.join(STAGES)}.")
-    train = {"multi_modal_projector"}
+    train = set() if freeze_mm_mlp_adapter else {"multi_modal_projector"}
     if stage == "finetune":
         train |= {"lora", "experts", "router"}
     for name, parameter in model.named_parameters():
@@ -44,7 +49,10 @@ def freeze(model: nn.Module, stage: str) -> dict[str, Count]:
             module.train(module.training)
     counts = count_parameters(model)
     if not any(count.trainable for count in counts.values()):
-        raise ValueError(f"stage {stage!r}: nothing to train; the model has no projector.")
+        raise ValueError(
+            f"stage {stage!r}: nothing to train; the model has no projector, "
+            "or it is frozen and no adapter is attached."
+        )
     return counts
 
 

@@ -33,7 +33,7 @@ def attach(model: nn.Module, config: RunConfig) -> nn.Module:
     if config.stage == "finetune" and config.adapter.type != "none":
         model = peft.get_peft_model(model, peft_config(config.adapter, model))
         load_initial(model, config)
-    counts = freeze(model, config.stage)
+    counts = freeze(model, config.stage, config.train.freeze_mm_mlp_adapter)
     if config.train.deepspeed is None:
         for parameter in model.parameters():
             if parameter.requires_grad and parameter.device.type != "meta":

@@ -66,6 +66,8 @@ class TrainConfig:
     Attributes:
         learning_rate: peak rate of LoRA and experts (and of whatever has no rate of its own).
         mm_projector_lr: peak rate of the projector; null means ``learning_rate``.
+        freeze_mm_mlp_adapter: leave the projector as stage 1 made it, as LLaVA's flag of this name
+            does; it is saved with the adapter all the same, so that a run is whole.
         router_lr: peak rate of the routers; null means ``learning_rate``.
         router_domain_coef: weight of a loss that teaches the routers of a MoLE the domain
             (``data.domains``) of the sample they look at; 0 leaves it out, as the paper does. Each
@@ -107,6 +109,7 @@ class TrainConfig:
 
     learning_rate: float = 2e-5
     mm_projector_lr: float | None = None
+    freeze_mm_mlp_adapter: bool = False
     router_lr: float | None = None
     router_domain_coef: float = 0.0
     min_lr_rate: float = 0.1
@@ -255,10 +258,24 @@ class RunConfig:
         """Raises ValueError for a seed that no generator takes, or parts that can't go together."""
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must lie in [0, {2**32 - 1}].")
+        if self.train.freeze_mm_mlp_adapter:
+            self._refuse_nothing_to_train()
         if self.train.router_domain_coef and self.adapter.type != "mole":
             raise ValueError(
                 f"train.router_domain_coef is {self.train.router_domain_coef}, and adapter.type "
                 f"{self.adapter.type!r} has no router; set it to 0, or adapter.type to mole."
+            )
+
+    def _refuse_nothing_to_train(self) -> None:
+        if self.stage == "pretrain" or self.adapter.type == "none":
+            raise ValueError(
+                f"train.freeze_mm_mlp_adapter is true, and stage {self.stage!r} with adapter.type "
+                f"{self.adapter.type!r} trains nothing but the projector; set it to false."
+            )
+        if self.train.mm_projector_lr is not None:
+            raise ValueError(
+                f"train.mm_projector_lr is {self.train.mm_projector_lr} and "
+                "train.freeze_mm_mlp_adapter true, so that no rate applies; remove one of them."
             )
 
     def get(self, key: str) -> Any:

@@ -18,25 +18,31 @@ _PROJECTOR = "multi_modal_projector."
 
 
 def trained_state(model: nn.Module, accelerator) -> dict[str, torch.Tensor]:
-    """Copies of all trainable parameters by name, on the CPU; empty on ranks other than 0.
+    """Copies of what a run has to bring along, by name, on the CPU; empty on ranks other than 0.
 
-    Collective where parameters are sharded (ZeRO-3, FSDP).
+    All trainable parameters, and the projector that PEFT saves beside an adapter, which a run may
+    have left frozen (``freeze_mm_mlp_adapter``). Collective where parameters are sharded (ZeRO-3,
+    FSDP).
     """
-    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    saved = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or ".modules_to_save." in name
+    }
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None and plugin.zero_stage == 3:
         import deepspeed
 
         state = {}
-        for name, parameter in trainable.items():
+        for name, parameter in saved.items():
             with deepspeed.zero.GatheredParameters([parameter]):
                 if accelerator.is_main_process:
                     state[name] = _copy(parameter)
         return state
     if getattr(accelerator.state, "fsdp_plugin", None) is not None:
         full = accelerator.get_state_dict(model)
-        return {name: _copy(full[name]) for name in trainable if name in full}
-    return {n: _copy(p) for n, p in trainable.items()} if accelerator.is_main_process else {}
+        return {name: _copy(full[name]) for name in saved if name in full}
+    return {n: _copy(p) for n, p in saved.items()} if accelerator.is_main_process else {}
 
 
 def save_trained(model: nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:

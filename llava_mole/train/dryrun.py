@@ -216,7 +216,8 @@ def deviations(config: RunConfig) -> list[str]:
 
 
 def _trained_parts(config: RunConfig) -> Iterable[str]:
-    yield "multi_modal_projector"
+    if not config.train.freeze_mm_mlp_adapter:
+        yield "multi_modal_projector"
     if config.stage == "finetune" and config.adapter.type != "none":
         yield "lora"
         if config.adapter.type == "mole":

@@ -73,11 +73,11 @@ def model_at(config: RunConfig, device: str, steps: int, run: str | None) -> tup
         ValueError: whatever keeps the run from starting.
     """
     if run is not None:
-        return _trained(run, device), f"of {run}"
+        return _trained(config, run, device), f"of {run}"
     if steps:
         with tempfile.TemporaryDirectory(prefix="conflicts-") as folder:
             train_run(_short(config, device, steps, folder), resume="never")
-            model = _trained(folder, device)
+            model = _trained(config, folder, device)
         return model, f"after {steps} steps on the mixture"
     with torch.random.fork_rng(devices=[]):
         # As a run does, so that its A are these.
@@ -93,9 +93,9 @@ def autocast_of(config: RunConfig) -> torch.dtype | None:
     return None if config.model.dtype == "float32" else getattr(torch, config.model.dtype)
 
 
-def _trained(run: str, device: str) -> nn.Module:
+def _trained(config: RunConfig, run: str, device: str) -> nn.Module:
     model, _ = load_run(run, device=device)
-    freeze(model, "finetune")
+    freeze(model, "finetune", config.train.freeze_mm_mlp_adapter)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

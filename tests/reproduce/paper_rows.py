@@ -50,9 +50,11 @@ def ablation_rows():
 
 
 def rate_rows():
-    """The folders ``rates`` and ``length``, by their files' names."""
+    """The folders ``rates``, ``length`` and ``frozen``, by their files' names."""
     files = [
-        file for folder in ("rates", "length") for file in (EXPERIMENTS / folder).glob("*.yaml")
+        file
+        for folder in ("rates", "length", "frozen")
+        for file in (EXPERIMENTS / folder).glob("*.yaml")
     ]
     return [Row(f.parent.name, None, f.stem, f.stem.upper(), {}, "trained") for f in sorted(files)]
 

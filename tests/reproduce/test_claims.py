@@ -52,6 +52,7 @@ VERDICTS = {
     "C11": "not in the paper",
     "C12": "not in the paper",
     "C13": "not in the paper",
+    "C14": "not in the paper",
 }
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="N",
-        help="2 to 5, controls, ablations, rates, length, beyond",
+        help="2 to 5, controls, ablations, rates, length, frozen, beyond",
     )
     what.add_argument("--figure", nargs="+", default=[], metavar="N", help="1 or 3, by their rows")
     what.add_argument("--all", action="store_true", help="Tables 2 to 5 and their figures")

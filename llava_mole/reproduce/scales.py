@@ -87,6 +87,8 @@ class Scale:
         epochs: what one epoch of the paper is here.
         overrides: ``dotted.key=value`` over every row.
         seeds: of the runs of a row.
+        study_seeds: of rows that no headline claim compares, in the whole study (``--study``),
+            which has ten times as many rows; null means ``seeds``.
         processes: runs side by side.
         ranks: GPUs that a run is planned for.
         launch: how runs are started: ``local`` (in processes of this command), or written down for
@@ -118,6 +120,7 @@ class Scale:
     epochs: float = 1.0
     overrides: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [42])
+    study_seeds: list[int] | None = None
     processes: int = 1
     ranks: int = 1
     launch: Literal["local", "torchrun", "hostfile", "slurm"] = "local"
@@ -137,8 +140,12 @@ class Scale:
                 raise ValueError(f"{key} is {getattr(self, key)}; it must be >= 1.")
         if self.epochs <= 0:
             raise ValueError(f"epochs is {self.epochs}; it must be > 0.")
-        if not self.benchmarks or not self.columns or not self.seeds:
+        if not self.benchmarks or not self.columns or not self.seeds or self.study_seeds == []:
             raise ValueError("benchmarks, columns and seeds must each name one at least.")
+        if odd := sorted({*(self.study_seeds or ())} - {*self.seeds}):
+            raise ValueError(
+                f"study_seeds: {odd[0]} is not among seeds, so that no report would show its runs."
+            )
         if both := sorted(self.more.keys() & self.columns.keys()):
             raise ValueError(f"domain {both[0]!r} stands in columns and in more; keep one.")
         names = self.columns_with(self.more)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llava_mole.reproduce.claims import load
 from llava_mole.reproduce.rows import PAPER_TABLES, RowFile, find
+from llava_mole.reproduce.scales import Scale
 
 # Figure 1's LLaVA-Mix is said to be at 295.8, which is Table 2's row 11, two epochs; row 8 is the
 # same mixture for one. Figure 3 shows the routing of a LLaVA-MoLE on all three domains.
@@ -41,6 +42,22 @@ def seeds_of_claims(
         if scale in claim.seeds and all(row in chosen for row in rows):
             found[name] = [chosen[row] for row in rows], claim.seeds[scale]
     return found
+
+
+def seeds_of_study(
+    experiments: Path, scale: Scale, selected: Sequence[RowFile]
+) -> list[tuple[list[RowFile], list[int]]]:
+    """The headline's rows with the scale's seeds, and all others with its ``study_seeds``.
+
+    Args:
+        experiments: the folder of the claims.
+        scale: where they are run.
+        selected: rows.
+    """
+    headline = set(load(experiments / CLAIMS).rows("headline"))
+    first = [item for item in selected if item.row.name in headline]
+    others = [item for item in selected if item.row.name not in headline]
+    return [(first, scale.seeds), (others, scale.study_seeds or scale.seeds)]
 
 
 def select(

@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import seeds_of_claims, select
+    from llava_mole.reproduce.select import seeds_of_claims, seeds_of_study, select
     from llava_mole.reproduce.status import collect
     from llava_mole.reproduce.status import text as status_text
     from llava_mole.reproduce.store import Store
@@ -131,6 +131,8 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     left_out: dict = {}
     wanted = [(selected, seeds)]
+    if arguments.study and not arguments.seeds:
+        wanted = seeds_of_study(experiments, scale, selected)
     if not arguments.seeds:
         wanted += seeds_of_claims(experiments, scale.name, selected).values()
     found: dict = {}

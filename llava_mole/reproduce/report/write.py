@@ -16,6 +16,7 @@ from llava_mole.reproduce.report.latex import latex
 from llava_mole.reproduce.report.machine import machine
 from llava_mole.reproduce.report.markdown import markdown
 from llava_mole.reproduce.report.notes import notes_of
+from llava_mole.reproduce.report.own_seeds import own_seeds_table
 from llava_mole.reproduce.report.prediction import (
     Point,
     points_of,
@@ -69,7 +70,8 @@ def write(
     claims, judgements = judged(scale, every, measured, claims_file, selection, own)
     results = Results(scale, rows, every, measured, claims, judgements)
     points = points_of(results, cosines) if cosines else []
-    report = _report(results, stamp, [_HEADLINE] if selection == "headline" else [], points)
+    notes = [_HEADLINE] if selection == "headline" else []
+    report = _report(results, stamp, notes, points, own or {})
     for part in report.parts:
         if isinstance(part, Figure):
             replace_bytes(folder / _PICTURES / f"{part.name}.png", part.png)
@@ -114,7 +116,11 @@ def judged(
 
 
 def _report(
-    results: Results, stamp: Mapping[str, Any], notes: Sequence[str], points: Sequence[Point]
+    results: Results,
+    stamp: Mapping[str, Any],
+    notes: Sequence[str],
+    points: Sequence[Point],
+    own: Mapping[str, Mapping[str, Measured]],
 ) -> Report:
     scores = list(tables(results))
     drawn = list(figures(results))
@@ -132,6 +138,8 @@ def _report(
         parts.append(comparisons_table(results, judgement))
         if figure := forest.get(f"claim-{judgement.name}"):
             parts.append(figure)
+        if measured := own.get(judgement.name):
+            parts.append(own_seeds_table(results, judgement, measured))
     parts.append(stamp_table(stamp))
     facts = [
         (name.replace("_", " "), ", ".join(map(str, value)) if _several(value) else str(value))

@@ -56,6 +56,14 @@ def test_pretraining_at_full_size():
     assert "5e-2" in text
 
 
+def test_a_frozen_projector_is_counted_as_frozen_and_has_no_rate():
+    text = plan("finetune_mole", 64, "train.freeze_mm_mlp_adapter=true")
+    named = [line.split() for line in text.splitlines() if "multi_modal_projector" in line]
+    assert named == [["multi_modal_projector", "0", "20,979,712"]]
+    assert "LoRA, experts and routers together: 173,146,112" in text
+    assert "173,146,112 x 4 B / 64 ranks" in text
+
+
 def test_weights_and_sharding_follow_the_config():
     text = plan("finetune_lora", 8, "data.domains.document.weight=2", "train.deepspeed=null")
     assert "2,200,000" in text

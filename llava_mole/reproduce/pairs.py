@@ -1,7 +1,7 @@
 """A claim's comparisons as single differences of two rows, each in one column or on the mean."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from llava_mole.config import ConfigError
@@ -119,12 +119,9 @@ def _terms(
     columns: Mapping[str, Collection[str]],
     name: str,
     sign: int,
-) -> Iterator[Term]:
+) -> list[Term]:
     """A row's terms, or a baseline's: there each domain has a row of its own."""
     if column != MEAN:
-        yield sign, name, column
-        return
-    rows = claims.baselines.get(name, {})
-    for domain in comparison.domains:
-        places = {domain: list(columns[domain])}
-        yield from mean_terms(places, rows.get(domain, name), sign / len(comparison.domains))
+        return [(sign, name, column)]
+    places = {domain: columns[domain] for domain in comparison.domains}
+    return mean_terms(places, claims.baselines.get(name, name), sign)

@@ -1,6 +1,6 @@
 """Weighted sums of rows' scores in some columns, over the seeds that all of them have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from llava_mole.reproduce import intervals
 from llava_mole.reproduce.intervals import Difference
@@ -43,17 +43,23 @@ def weighted(
     return intervals.of_scores(scaled, seeds, confidence)
 
 
-def mean_terms(columns: Mapping[str, Sequence[str]], row: str, factor: float = 1) -> list[Term]:
+def mean_terms(
+    columns: Mapping[str, Collection[str]], row: str | Mapping[str, str], factor: float = 1
+) -> list[Term]:
     """The terms of a row's mean over domains, each the mean of its columns; All as its fifth.
 
     Args:
         columns: domain to its columns.
-        row: its name.
+        row: its name, or that of each domain's own row, as baselines have them.
         factor: on every weight.
     """
     return [
-        (factor / (len(columns) * len(names) * SUMS.get(column, 1)), row, column)
-        for names in columns.values()
+        (
+            factor / (len(columns) * len(names) * SUMS.get(column, 1)),
+            row if isinstance(row, str) else row[domain],
+            column,
+        )
+        for domain, names in columns.items()
         for column in names
     ]
 

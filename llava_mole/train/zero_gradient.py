@@ -23,6 +23,7 @@ class ProjectorAlwaysTakesPart:
         self._projector = find_module(model, "multi_modal_projector")
         self._llava = find_module(model, "language_model", parent=True)
         self._through_tower = through_tower
+        self._trained = any(p.requires_grad for p in self._projector.parameters())
         self._used = False
         self._handles = [
             self._projector.register_forward_pre_hook(self._mark),
@@ -40,7 +41,8 @@ class ProjectorAlwaysTakesPart:
     def _join(self, module, args, kwargs):
         used, self._used = self._used, False
         # Under ZeRO-3 without gradients too: a rank that gathers nothing leaves the others waiting.
-        if used or not (self._through_tower or torch.is_grad_enabled()):
+        learns = self._trained and torch.is_grad_enabled()
+        if used or not (self._through_tower or learns):
             return None
         embeddings = kwargs["inputs_embeds"]
         kwargs["inputs_embeds"] = embeddings + 0.0 * self._projected_zeros().to(embeddings.dtype)

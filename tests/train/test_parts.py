@@ -85,6 +85,18 @@ def test_text_alone_gives_the_projector_a_zero_gradient(tmp_path, stage, through
 
 
 @pytest.mark.parametrize(("through_tower", "calls"), [(False, 0), (True, 1)])
+def test_a_frozen_projector_needs_it_on_sharded_ranks_only(tmp_path, through_tower, calls):
+    config = run_config(tmp_path, freeze_mm_mlp_adapter=True)
+    model = attach(build_model(config.model), config)
+    seen = []
+    find_module(model, "multi_modal_projector").register_forward_hook(lambda *_: seen.append(1))
+    hooks = ProjectorAlwaysTakesPart(model, through_tower)
+    model(input_ids=torch.randint(3, 200, (2, 7)))
+    assert len(seen) == calls
+    hooks.remove()
+
+
+@pytest.mark.parametrize(("through_tower", "calls"), [(False, 0), (True, 1)])
 def test_without_gradients_only_sharded_ranks_need_it(tmp_path, through_tower, calls):
     _, model = build(tmp_path, "finetune")
     seen = []

@@ -131,9 +131,9 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     left_out: dict = {}
     wanted = [(selected, seeds)]
-    if arguments.study and not arguments.seeds:
-        wanted = seeds_of_study(experiments, scale, selected)
     if not arguments.seeds:
+        if arguments.study:
+            wanted = seeds_of_study(experiments, scale, selected)
         wanted += seeds_of_claims(experiments, scale.name, selected).values()
     found: dict = {}
     for items, own in wanted:

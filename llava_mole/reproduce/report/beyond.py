@@ -74,12 +74,7 @@ def _stage_1(results: Results, names: Sequence[str]) -> Table:
 
 def _six_domains(results: Results, names: Sequence[str]) -> Table:
     columns = results.domains
-    singles = [
-        term
-        for domain, row in SINGLES.items()
-        if domain in columns
-        for term in _of(mean_terms(columns, row), columns[domain])
-    ]
+    singles = mean_terms(columns, SINGLES)
     header = ["row", "seeds", *columns, "mean of domains", "less one domain each"]
     header += [f"less {results.title(_MIX)}", "routing, bits", "least used expert, %"]
     header += ["parameters"]

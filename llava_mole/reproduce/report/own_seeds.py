@@ -32,7 +32,7 @@ def own_seeds_table(
     header = ["row", "seeds", *results.columns, "mean of domains", "routing, bits", "parameters"]
     rows = []
     for name in _names(judgement):
-        terms = _terms(here, name)
+        terms = mean_terms(here.scale.columns, here.claims.baselines.get(name, name))
         mean = here.sum(terms)
         cells = [Cell(here.title(name)), seeds_cell(mean)]
         cells += [mean_cell(here.sum(_only(terms, column))) for column in here.columns]
@@ -54,21 +54,6 @@ def _names(judgement: Judgement) -> list[str]:
     against = [name for one in comparisons for name in names_of(one.against)]
     rows = [name for one in comparisons for name in names_of(one.row)]
     return list(dict.fromkeys([*against, *rows]))
-
-
-def _terms(results: Results, name: str) -> list[Term]:
-    """The terms of a row's mean over domains, or of a baseline's."""
-    columns = results.scale.columns
-    baseline = results.claims.baselines.get(name)
-    if baseline is None:
-        return mean_terms(columns, name)
-    return [
-        term
-        for domain, row in baseline.items()
-        if domain in columns
-        for term in mean_terms(columns, row)
-        if term[2] in columns[domain]
-    ]
 
 
 def _only(terms: list[Term], column: str) -> list[Term]:

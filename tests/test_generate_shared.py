@@ -5,6 +5,7 @@ import torch
 
 from llava_mole.generate import answer, answers, encode_prompts
 from llava_mole.model.templates import conversation
+from llava_mole.tuner import routing_of
 from tests import tiny
 from tests.test_generate import image, user
 
@@ -56,6 +57,17 @@ def test_two_hundred_prompts_answer_as_one_by_one(model, processor):
         together += answers(model, processor, batch[start : start + 50], max_new_tokens=12)
     assert together == alone
     assert len(set(alone)) > 50
+
+
+def test_images_that_choose_the_experts_are_shared_too(processor):
+    """What the routers read of an image goes along with the keys and values that are repeated."""
+    model = tiny.random_mole(tiny.tiny_llava(), route_by_image=True, balance_coef=0.0)
+    batch = prompts(12, images=5)
+    alone = [answer(model, processor, i, turns, max_new_tokens=12) for i, turns in batch]
+    with torch.no_grad():
+        model(**encode_prompts(processor, batch[:5]))
+    assert len({tuple(row) for row in routing_of(model).counts.argmax(-1).T.tolist()}) > 1
+    assert answers(model, processor, batch, max_new_tokens=12) == alone
 
 
 def test_each_image_goes_through_the_model_once(model, processor):

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from llava_mole.generate.prompts import Prompts
+from llava_mole.tuner import select_images
 
 
 def shared_prefill(model: nn.Module, prompts: Prompts, image_token: int) -> dict:
@@ -67,7 +68,9 @@ def shared_prefill(model: nn.Module, prompts: Prompts, image_token: int) -> dict
             use_cache=True,
             logits_to_keep=1,
         )
-    cache.batch_select_indices(torch.tensor(owner, device=ids.device))
+    rows = torch.tensor(owner, device=ids.device)
+    cache.batch_select_indices(rows)
+    select_images(cache, rows)
 
     # What follows the prefix ends at the last column already; where a row's is shorter, what stands
     # in front of it is masked.

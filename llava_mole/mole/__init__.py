@@ -18,6 +18,7 @@ from llava_mole.mole.domains import domain_loss, experts_of_domains
 from llava_mole.mole.experts import LoraExperts, lora_experts
 from llava_mole.mole.fused import FusedSettings, fused_ffn
 from llava_mole.mole.lora import lora_linear
+from llava_mole.mole.pooled import pool_images
 from llava_mole.mole.router import GATE_SCALINGS, Route, Router, route
 from llava_mole.mole.sequences import sequence_ids, sequence_layout
 from llava_mole.mole.statistics import (
@@ -51,6 +52,7 @@ __all__ = [
     "load_entropy",
     "lora_experts",
     "lora_linear",
+    "pool_images",
     "route",
     "sequence_ids",
     "sequence_layout",

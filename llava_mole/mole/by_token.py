@@ -39,7 +39,7 @@ def takes_by_token(x: torch.Tensor, routing: str) -> bool:
 
 def ffn_by_token(
     x: torch.Tensor,
-    router: tuple[torch.Tensor, torch.Tensor | None],
+    router: tuple[torch.Tensor, torch.Tensor | None] | torch.Tensor,
     base: tuple[torch.Tensor | None, ...],
     experts: tuple[torch.Tensor, ...],
     settings: FusedSettings,
@@ -48,7 +48,7 @@ def ffn_by_token(
 
     Args:
         x: ``(T, D)``.
-        router: weight ``(K, D)`` and bias ``(K,)`` or None.
+        router: weight ``(K, D)`` and bias ``(K,)`` or None; or the tokens' logits ``(T, K)``.
         base: weight and bias of gate, up and down.
         experts: A ``(K, r, in)`` and B ``(K, out, r)`` of gate, up and down.
         settings: the rest; top-1 routing, no dropout.
@@ -56,11 +56,7 @@ def ffn_by_token(
     Returns:
         ``(T, D)``, and the route.
     """
-    weight, bias = router
-    if x.dtype == weight.dtype:
-        logits = F.linear(x, weight, bias)
-    else:
-        logits = router_logits(x, weight, bias)
+    logits = router if isinstance(router, torch.Tensor) else _logits(x, *router)
     choice = logits.argmax(dim=-1)
     route = _LateRoute(choice, logits)
     alphas = [settings.scaling] * len(x)
@@ -73,6 +69,12 @@ def ffn_by_token(
     g = _linear(x, W_gate, b_gate, gate_A, gate_B, tokens)
     u = _linear(x, W_up, b_up, up_A, up_B, tokens)
     return _linear(F.silu(g).mul_(u), W_down, b_down, down_A, down_B, tokens), route
+
+
+def _logits(x, weight, bias):
+    if x.dtype == weight.dtype:
+        return F.linear(x, weight, bias)
+    return router_logits(x, weight, bias)
 
 
 def _linear(x, weight, bias, A, B, tokens):

@@ -43,7 +43,7 @@ class FusedSettings:
 
 def fused_ffn(
     x: torch.Tensor,
-    router: tuple[torch.Tensor, torch.Tensor | None],
+    router: tuple[torch.Tensor, torch.Tensor | None] | torch.Tensor,
     base: tuple[torch.Tensor | None, ...],
     experts: tuple[torch.Tensor, ...],
     settings: FusedSettings,
@@ -54,7 +54,8 @@ def fused_ffn(
 
     Args:
         x: ``(T, D)``.
-        router: weight ``(K, D)`` and bias ``(K,)`` or None.
+        router: weight ``(K, D)`` and bias ``(K,)`` or None; or the tokens' logits ``(T, K)`` from
+            elsewhere, in at least float32.
         base: weight and bias of gate ``(F, D)``, up ``(F, D)`` and down ``(D, F)``, in the dtype of
             ``x``; frozen: they get no gradient.
         experts: A ``(K, r, in)`` and B ``(K, out, r)`` of gate, up and down.
@@ -67,17 +68,19 @@ def fused_ffn(
         ValueError: If ``settings.form`` is unknown or cannot compute these sizes or dtypes.
     """
     seeds = draw_seeds(3) if settings.dropout else ()
-    y, logits, choice = _FusedFfn.apply(settings, seeds, x, *router, *base, *experts)
-    return y, Route(choice, F.softmax(logits, dim=-1), None)
+    given = router if isinstance(router, torch.Tensor) else None
+    weight, bias = (None, None) if given is not None else router
+    y, logits, choice = _FusedFfn.apply(settings, seeds, x, weight, bias, given, *base, *experts)
+    return y, Route(choice, F.softmax(logits if given is None else given, dim=-1), None)
 
 
 class _FusedFfn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, settings, seeds, x, router_weight, router_bias, *weights):
+    def forward(ctx, settings, seeds, x, router_weight, router_bias, given, *weights):
         with torch.autocast(x.device.type, enabled=False):
             W_gate, b_gate, W_up, b_up, W_down, b_down = weights[:6]
             gate_A, gate_B, up_A, up_B, down_A, down_B = (w.to(x.dtype) for w in weights[6:])
-            logits = router_logits(x, router_weight, router_bias)
+            logits = router_logits(x, router_weight, router_bias) if given is None else given
             choice = logits.argmax(dim=-1)
             form = "masked" if settings.routing == "dense" else settings.form
             products = products_for(choice, gate_A, down_A, form)
@@ -112,7 +115,7 @@ class _FusedFfn(torch.autograd.Function):
         )
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(choice)
-        return y, logits, choice
+        return y, logits if given is None else None, choice
 
     @staticmethod
     @once_differentiable
@@ -163,15 +166,17 @@ def _backward(ctx, saved, dy, dlogits):
         gradients = [gate_dA, gate_dB, up_dA, up_dB, down_dA, down_dB]
         gradients = [
             d.to(w.dtype) if needed else None
-            for d, w, needed in zip(gradients, weights[6:], ctx.needs_input_grad[11:], strict=True)
+            for d, w, needed in zip(gradients, weights[6:], ctx.needs_input_grad[12:], strict=True)
         ]
         if _learns_from_task(settings):
             parts = ((dzf_gate, z_gate), (dzf_up, z_up), (dzf_down, z_down))
             dfactor = sum(products.factor_gradient(dzf, part, r) for dzf, part in parts)
             task = _factor_backward(settings, dfactor, logits, choice)
             dlogits = task if dlogits is None else dlogits + task
-    dweight = dbias = None
-    if dlogits is not None:
+    dweight = dbias = dgiven = None
+    if router_weight is None:
+        dgiven = dlogits
+    elif dlogits is not None:
         if needs_x:
             back = (dlogits @ router_weight.to(dlogits.dtype)).to(x.dtype)
             dx = back if dx is None else dx.add_(back)
@@ -179,7 +184,7 @@ def _backward(ctx, saved, dy, dlogits):
             dweight = (dlogits.t() @ x.to(dlogits.dtype)).to(router_weight.dtype)
         if needs_router_bias:
             dbias = dlogits.sum(0).to(router_weight.dtype)
-    return None, None, dx, dweight, dbias, *[None] * 6, *gradients
+    return None, None, dx, dweight, dbias, dgiven, *[None] * 6, *gradients
 
 
 def _restored(ctx, order, ends, K) -> Products:

@@ -9,7 +9,7 @@ from typing import Any
 from llava_mole.train.config import RunConfig
 from llava_mole.train.rundir import decisive
 
-_OF_MOLE = ("num_experts", "routing", "gate_scaling", "router_bias")
+_OF_MOLE = ("num_experts", "routing", "gate_scaling", "router_bias", "route_by_image")
 _OF_BALANCE = ("balance_norm", "balance_scope", "balance_coef")
 
 

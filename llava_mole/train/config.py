@@ -38,6 +38,8 @@ class AdapterConfig:
             ``global_batch``.
         balance_coef: weight of the balance loss (the paper: 1e-2).
         router_bias: whether the router has a bias.
+        route_by_image: routers read a sequence's image instead of each token, and send all of it
+            to one expert; needs another ``balance_scope`` than ``sequence``, or no balance loss.
         dispatch: how experts are computed: ``auto``, ``fused``, ``loop``, ``masked``, ``grouped``.
     """
 
@@ -56,6 +58,7 @@ class AdapterConfig:
     balance_scope: Literal["sequence", "micro_batch", "global_batch"] = "sequence"
     balance_coef: float = 1e-2
     router_bias: bool = False
+    route_by_image: bool = False
     dispatch: Literal["auto", "fused", "loop", "masked", "grouped"] = "auto"
 
 

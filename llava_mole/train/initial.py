@@ -17,7 +17,7 @@ from llava_mole.train.weights import ADAPTER_FILE, load_trained
 # What the weights mean hangs on these: shapes, names, and α, without which a LoRA's output would
 # jump where training goes on.
 _SAME = ("type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules")
-_SAME_OF_MOLE = ("num_experts", "router_bias")
+_SAME_OF_MOLE = ("num_experts", "router_bias", "route_by_image")
 _SAME_MODEL = ("checkpoint", "language_model", "vision_tower", "vision_feature_layer")
 
 

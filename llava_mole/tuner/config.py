@@ -57,6 +57,9 @@ class MoleConfig(LoraConfig):
             ``"global_batch"`` (all ranks, and with ``balance_loss_of`` all micro-steps).
         balance_coef: Factor on the balance loss (1e-2 in Sec. 3.4).
         router_bias: Adds a bias to the router's logits; the paper has none.
+        route_by_image: Ours: every router reads the mean of the sequence's image tokens as they
+            enter the decoder (:func:`~llava_mole.mole.pool_images`) instead of each token, so that
+            in each FFN a whole sequence goes to one expert, known before the first token is read.
         dispatch: How experts are computed: ``"auto"``, ``"fused"`` (the FFN as a whole),
             ``"loop"``, ``"masked"`` or ``"grouped"``.
 
@@ -79,6 +82,9 @@ class MoleConfig(LoraConfig):
     )
     balance_coef: float = field(default=1e-2, metadata={"help": "Factor on the balance loss."})
     router_bias: bool = field(default=False, metadata={"help": "Give the router a bias."})
+    route_by_image: bool = field(
+        default=False, metadata={"help": "Send whole sequences to experts, by their images."}
+    )
     dispatch: Literal["auto", "fused", "loop", "masked", "grouped"] = field(
         default="auto", metadata={"help": "How the experts are computed."}
     )
@@ -112,6 +118,12 @@ class MoleConfig(LoraConfig):
             raise ValueError(
                 "MoleConfig: routing='dense' weighs every expert by its probability already; "
                 f"set gate_scaling='none' instead of {self.gate_scaling!r}."
+            )
+        if self.route_by_image and self.balance_coef and self.balance_scope == "sequence":
+            raise ValueError(
+                "MoleConfig: route_by_image sends a sequence to one expert, and balance_scope="
+                "'sequence' asks that each sequence use all; set balance_scope='global_batch' (or "
+                "'micro_batch'), or balance_coef=0."
             )
         self._refuse_lora_only_options()
 

@@ -167,6 +167,7 @@ def run_fused(
     linears: Sequence[nn.Linear],
     experts: Sequence[LoraExperts],
     config: MoleConfig,
+    logits: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Route]:
     """The FFN with its experts.
 
@@ -176,6 +177,7 @@ def run_fused(
         linears: Gate, up and down.
         experts: Theirs.
         config: The adapter's.
+        logits: ``(T, K)`` of the router, where it does not read ``x``.
 
     Returns:
         ``(..., D)``, and the route of the T tokens.
@@ -185,7 +187,7 @@ def run_fused(
     run = ffn_by_token if few_tokens(x) and not p else fused_ffn
     y, route = run(
         x.reshape(-1, x.shape[-1]),
-        (router.weight, router.bias),
+        (router.weight, router.bias) if logits is None else logits,
         tuple(part for linear in linears for part in (linear.weight, linear.bias)),
         tuple(part for own in experts for part in (own.A, own.B)),
         FusedSettings(first.scaling, config.routing, config.gate_scaling, p),

@@ -129,9 +129,18 @@ class MoleLayer(nn.Module, BaseTunerLayer):
 
     def _route(self, x: torch.Tensor, adapter: str) -> Dispatch:
         config, router = self.state.configs[adapter], self.mole_router[adapter]
-        chosen = route(router(x.reshape(-1, x.shape[-1])), config.gate_scaling)
+        logits = self._image_logits(x, adapter)
+        if logits is None:
+            logits = router(x.reshape(-1, x.shape[-1]))
+        chosen = route(logits, config.gate_scaling)
         self.state.record(self.index, adapter, chosen)
         return Dispatch(chosen, config.routing, config.dispatch)
+
+    def _image_logits(self, x: torch.Tensor, adapter: str) -> torch.Tensor | None:
+        """The tokens' logits ``(T, K)`` where their images decide, None where they do."""
+        if not self.state.configs[adapter].route_by_image:
+            return None
+        return self.state.image_logits(self.mole_router[adapter], x)
 
     def _is_fused(self, x: torch.Tensor, adapter: str) -> bool:
         """Whether ``x`` takes the fused path.
@@ -159,7 +168,8 @@ class MoleLayer(nn.Module, BaseTunerLayer):
     def _forward_fused(self, x: torch.Tensor, adapter: str) -> torch.Tensor:
         config, router = self.state.configs[adapter], self.mole_router[adapter]
         linears, experts = self._linears.values(), self._experts(adapter)
-        y, chosen = run_fused(x, router, linears, experts, config)
+        logits = self._image_logits(x, adapter)
+        y, chosen = run_fused(x, router, linears, experts, config, logits)
         self.state.record(self.index, adapter, chosen)
         return y
 

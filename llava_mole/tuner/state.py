@@ -1,6 +1,5 @@
 """What one forward leaves behind: counts and probabilities of every FFN, for loss and logs."""
 
-import inspect
 from typing import NamedTuple
 
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 
 from llava_mole.mole import GlobalCounts, Route, balance_loss, sequence_layout, sum_by_sequence
 from llava_mole.tuner.config import MoleConfig
+from llava_mole.tuner.images import ImageFinder, named_arguments
 
 
 class Routing(NamedTuple):
@@ -41,6 +41,7 @@ class RoutingState:
 
     def _clear(self) -> None:
         self.ids: torch.Tensor | None = None
+        self.images: torch.Tensor | ValueError | None = None
         self.num_sequences = 0
         self.recording = False
         self.grad_enabled = False
@@ -56,13 +57,50 @@ class RoutingState:
         self.__init__()
         self.configs = state["configs"]
 
-    def begin(self, ids: torch.Tensor, num_sequences: int) -> None:
-        """Starts a forward over tokens whose sequences are ``ids (B, L)``."""
+    @property
+    def reads_images(self) -> bool:
+        """Whether some adapter's routers send a sequence by its image."""
+        return any(config.route_by_image for config in self.configs.values())
+
+    def begin(
+        self,
+        ids: torch.Tensor,
+        num_sequences: int,
+        images: torch.Tensor | ValueError | None = None,
+    ) -> None:
+        """Starts a forward over tokens whose sequences are ``ids (B, L)``.
+
+        Args:
+            ids: -1 on padding.
+            num_sequences: S.
+            images: ``(S, D)``, what a router reads that sends a sequence by its image, or the
+                error that it gets.
+        """
         self._clear()
         self.ids = ids.flatten()
+        self.images = images
         self.num_sequences = num_sequences
         self.recording = True
         self.grad_enabled = torch.is_grad_enabled()
+
+    def image_logits(self, router: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """A router's logits ``(T, K)`` of the tokens ``x (..., D)``, by their sequences' images.
+
+        Also while gradient checkpointing runs a layer again: what was begun last is still here.
+
+        Raises:
+            ValueError: If the images are not known, or ``x`` is not from the decoder's last call.
+        """
+        if isinstance(self.images, ValueError):
+            raise self.images
+        if self.images is None or x.numel() != len(self.ids) * x.shape[-1]:
+            raise ValueError(
+                "route_by_image: this FFN runs outside its model's forward, where its tokens' "
+                "images are not known; call the whole model. With gradient checkpointing, run "
+                "backward before the next forward."
+            )
+        logits = router(self.images.to(x.device))
+        return logits[self.ids.clamp(min=0).to(x.device)]
 
     def end(self) -> None:
         """Ends a forward; what was recorded stays until the next one."""
@@ -155,15 +193,13 @@ class RoutingState:
 class StackHook:
     """Reads the sequences off the decoder stack's own arguments, before and after it runs."""
 
-    def __init__(self, state: RoutingState):
+    def __init__(self, state: RoutingState, images: ImageFinder):
         self.state = state
+        self.images = images
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward pre-hook: finds masks and positions, starts recording."""
-        arguments = kwargs
-        if args:
-            names = inspect.signature(module.forward).parameters
-            arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        arguments = named_arguments(module, args, kwargs)
         tokens = arguments.get("inputs_embeds")
         if tokens is None:
             tokens = arguments["input_ids"]
@@ -171,10 +207,15 @@ class StackHook:
         mask, positions = (t if isinstance(t, torch.Tensor) else None for t in tensors)
         if tensors[0] is not None and mask is None:
             positions = None  # masks prepared for a static cache: positions do not mark segments
-        self.state.begin(*sequence_layout(mask, positions, tokens.shape[:2], tokens.device))
+        layout = sequence_layout(mask, positions, tokens.shape[:2], tokens.device)
+        pooled = None
+        if self.state.reads_images:
+            pooled = self.images.pooled(tokens, *layout, arguments.get("past_key_values"))
+        self.state.begin(*layout, pooled)
 
     def after(self, module: nn.Module, args: tuple, output: object) -> None:
         """A forward hook: stops recording."""
+        self.images.keep(self.state.images, output)
         self.state.end()
 
 

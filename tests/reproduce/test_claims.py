@@ -53,6 +53,7 @@ VERDICTS = {
     "C12": "not in the paper",
     "C13": "not in the paper",
     "C14": "not in the paper",
+    "C15": "not in the paper",
 }
 
 

@@ -65,3 +65,15 @@ def test_a_plain_lora_has_no_router(tmp_path):
     values["adapter"] = {"type": "lora", "r": 4, "lora_alpha": 8}
     with pytest.raises(ValueError, match=r"adapter\.type 'lora' has no router"):
         from_dict(RunConfig, values, "test")
+
+
+def test_routers_that_read_images_learn_the_domain_from_them_alone(tmp_path):
+    write_dataset(tmp_path / "finetune_data", "squares", 24, 0)
+    write_dataset(tmp_path / "finetune_data", "mixed", 16, 1, text_only_every=1)
+    values = values_with(tmp_path, COEF, max_steps=40, router_lr=0.05)
+    values["adapter"] |= {"route_by_image": True}
+    train(from_dict(RunConfig, values, "test"))
+    last = [line for line in logs(tmp_path / "run") if "loss_domain" in line][-1]
+    # Behind a system prompt that all samples share, where a token's router sees no image yet.
+    assert last["loss_domain"] < 0.1
+    assert last["routing/squares/expert_0"] == last["routing/mixed/expert_1"] == 1.0

@@ -1,0 +1,280 @@
+"""Routers that send a whole sequence by its image (``route_by_image``)."""
+
+import copy
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.nn import functional as F
+from torch.testing import assert_close
+from transformers import DynamicCache
+
+from llava_mole import MoleConfig
+from llava_mole.tuner import MoleLayer, balance_loss_of, routing_of, select_images
+from tests.tuner import models
+
+BY_IMAGE = {"route_by_image": True, "balance_coef": 0.0}
+
+
+@pytest.fixture
+def model():
+    return models.mole(models.llava(), **BY_IMAGE)
+
+
+def inputs(**changes):
+    batch = models.llava_batch()
+    del batch["labels"]
+    return {**batch, **changes}
+
+
+def mixed():
+    """Two images, and a text between them, padded on the left."""
+    ids = torch.zeros(3, 9, dtype=torch.long)
+    ids[0], ids[2] = models.llava_batch()["input_ids"]
+    ids[1, 3:] = torch.tensor([1, 5, 6, 7, 8, 9])
+    return inputs(input_ids=ids, attention_mask=(ids != 0).long())
+
+
+def layers(model):
+    return [module for module in model.modules() if isinstance(module, MoleLayer)]
+
+
+def test_a_sequence_goes_where_the_mean_of_its_projected_image_says(model):
+    batch = mixed()
+    with torch.no_grad():
+        model(**batch)
+        llava = model.get_base_model().model
+        # The projector itself, on each image by itself, and the first token's embedding.
+        images = [
+            torch.cat(list(llava.get_image_features(pixels[None]).pooler_output)).double().mean(0)
+            for pixels in batch["pixel_values"]
+        ]
+        text = llava.get_input_embeddings().weight[1].double()
+    routing = routing_of(model)
+    assert routing.lengths.tolist() == [9, 6, 7]
+    for layer, counts, probs in zip(layers(model), routing.counts, routing.probs, strict=True):
+        weight = layer.mole_router["default"].weight.detach().double()
+        for row, vector in enumerate((images[0], text, images[1])):
+            logits = weight @ (vector / vector.square().mean().sqrt())
+            expected = torch.zeros(3)
+            expected[logits.argmax()] = routing.lengths[row]
+            assert torch.equal(counts[row], expected)
+            mean = probs[row].double() / routing.lengths[row]
+            assert_close(mean, logits.softmax(0), rtol=1e-4, atol=1e-5)
+    assert len(set(routing.counts.argmax(-1).flatten().tolist())) > 1
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "fused", "loop", "masked"])
+@pytest.mark.parametrize("options", [{}, {"gate_scaling": "prob"}, {"routing": "dense"}])
+def test_generating_with_a_cache_equals_generating_without(options, dispatch):
+    if (dispatch, options) == ("fused", {"routing": "dense"}):
+        options = {"routing": "dense", "num_experts": 2}
+    model = models.mole(models.llava(), **BY_IMAGE, **options, dispatch=dispatch)
+    generate = {**mixed(), "max_new_tokens": 6, "do_sample": False}
+    expected = model.generate(**generate, use_cache=False)
+    assert torch.equal(model.generate(**generate), expected)
+    beams = model.generate(**generate, num_beams=3, num_return_sequences=3)
+    assert torch.equal(
+        beams, model.generate(**generate, num_beams=3, num_return_sequences=3, use_cache=False)
+    )
+
+
+def test_what_follows_the_image_does_not_move_a_sequence(model):
+    batch = inputs()
+    with torch.no_grad():
+        model(**batch)
+        before = routing_of(model).counts.argmax(-1)
+        other = batch["input_ids"].clone()
+        other[:, -2:] = 30
+        model(**{**batch, "input_ids": other})
+    assert torch.equal(routing_of(model).counts.argmax(-1), before)
+
+
+def test_a_row_is_routed_as_alone(model):
+    batch = mixed()
+    with torch.no_grad():
+        logits = model(**batch).logits
+        for row, image in ((0, 0), (1, None), (2, 1)):
+            real = batch["attention_mask"][row].bool()
+            alone = {"input_ids": batch["input_ids"][row, real][None]}
+            if image is not None:
+                alone["pixel_values"] = batch["pixel_values"][image][None]
+            assert_close(model(**alone).logits[0], logits[row, real], rtol=1e-4, atol=1e-4)
+
+
+def test_packed_segments_go_their_own_ways(model):
+    batch = mixed()
+    rows = [
+        ids[mask.bool()]
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    positions = torch.cat([torch.arange(len(row)) for row in rows])[None]
+    with torch.no_grad():
+        model(**batch)
+        expected = routing_of(model)
+        model(
+            input_ids=torch.cat(rows)[None],
+            position_ids=positions,
+            pixel_values=batch["pixel_values"],
+            use_cache=False,
+        )
+    assert torch.equal(routing_of(model).counts, expected.counts)
+
+
+def gradients(model, batch, loss):
+    model.zero_grad()
+    loss(model(**batch)).backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("options", [{"gate_scaling": "prob"}, {"routing": "dense"}])
+def test_gradients_are_the_loops_and_reach_the_projector(options):
+    """Also with gradient checkpointing, whose layers run again when the forward is long over."""
+    options |= {**BY_IMAGE, "modules_to_save": ["multi_modal_projector"]}
+    found = {}
+    for dispatch in ("loop", "auto", "checkpointed"):
+        model = models.mole(
+            models.llava(), **options, dispatch="loop" if dispatch == "loop" else "auto"
+        ).train()
+        if dispatch == "checkpointed":
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+            model.enable_input_require_grads()
+        found[dispatch] = gradients(model, models.llava_batch(), lambda output: output.loss)
+    assert sum("mole_router" in name for name in found["loop"]) == 2
+    for name, expected in found["loop"].items():
+        assert expected.any(), name
+        for dispatch in ("auto", "checkpointed"):
+            assert_close(found[dispatch][name], expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_routers_learn_to_tell_images_apart(model):
+    """From the probabilities alone, as by the domain loss: nothing else gives them a gradient."""
+    model.train()
+    batch = inputs()
+    for layer in layers(model):
+        torch.nn.init.zeros_(layer.mole_router["default"].weight)
+    routers = [p for n, p in model.named_parameters() if "mole_router" in n]
+    optimizer = torch.optim.Adam(routers, 0.05)
+    for _ in range(30):
+        model(**batch)
+        routing = routing_of(model)
+        probs = routing.probs / routing.lengths[:, None]
+        loss = F.nll_loss(probs.log().flatten(0, 1), torch.tensor([2, 1, 2, 1]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model(**batch)
+    assert routing_of(model).counts.argmax(-1).tolist() == [[2, 1], [2, 1]]
+
+
+def test_balance_over_sequences_is_that_of_their_probabilities():
+    model = models.mole(models.llava(), route_by_image=True, balance_scope="micro_batch")
+    with torch.no_grad():
+        model(**inputs())
+    routing = routing_of(model)
+    counts, probs = routing.counts.sum(1).double(), routing.probs.sum(1).double()
+    tokens = routing.lengths.sum().double()
+    expected = (3 * (counts / tokens) * (probs / tokens)).sum(-1).mean()
+    assert_close(balance_loss_of(model).double(), 1e-2 * expected, rtol=1e-5, atol=1e-8)
+
+
+def test_saves_and_loads(model, tmp_path):
+    batch = inputs()
+    expected = model(**batch).logits
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(models.llava(), tmp_path).eval()
+    assert loaded.peft_config["default"].route_by_image is True
+    assert_close(loaded(**batch).logits, expected)
+
+
+def prefill(model):
+    cache = DynamicCache(config=model.config.get_text_config())
+    with torch.no_grad():
+        model(**inputs(), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def step(model, cache, tokens, rows=(0, 1)):
+    """The next token's logits, with the padding of the prefill's rows masked as there."""
+    mask = F.pad(models.llava_batch()["attention_mask"], (0, 1), value=1)[torch.as_tensor(rows)]
+    with torch.no_grad():
+        return model(
+            input_ids=tokens,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+
+
+def test_each_cache_remembers_its_own_images(model):
+    """Two conversations in turn, and a copied cache."""
+    tokens = torch.tensor([[11], [12]])
+    first = prefill(model)
+    copied = copy.deepcopy(first)
+    expected = step(model, first, tokens)
+    with torch.no_grad():
+        flipped = inputs()["pixel_values"].flip(0)
+        model(**inputs(pixel_values=flipped))  # another conversation between the two
+    assert torch.equal(step(model, copied, tokens), expected)
+
+
+def test_selected_rows_of_a_cache_keep_their_images(model):
+    expected = step(model, prefill(model), torch.tensor([[11], [11]]))
+    cache, rows = prefill(model), torch.tensor([1, 0, 0])
+    tokens = torch.tensor([[11]] * 3)
+    cache.batch_select_indices(rows)
+    with pytest.raises(ValueError, match=r"select_images\(cache, rows\)"):
+        step(model, copy.deepcopy(cache), tokens, rows)
+    select_images(cache, rows)
+    assert_close(step(model, cache, tokens, rows), expected[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cache_that_says_nothing_of_images_is_refused(model):
+    with model.disable_adapter(), torch.no_grad():
+        embeddings = model.get_input_embeddings()(torch.tensor([[5, 6]]))
+        cache = (
+            model.get_base_model()
+            .model.language_model(inputs_embeds=embeddings, use_cache=True)
+            .past_key_values
+        )
+    with pytest.raises(ValueError, match="begin with an empty cache"):
+        model(input_ids=torch.tensor([[7]]), past_key_values=cache)
+
+
+def test_embeddings_without_ids_are_refused_unless_the_adapter_is_off(model):
+    embeddings = model.get_input_embeddings()(torch.tensor([[5, 6]]))
+    with pytest.raises(ValueError, match="call the model with input_ids"):
+        model(inputs_embeds=embeddings)
+    with model.disable_adapter():
+        model(inputs_embeds=embeddings)
+
+
+def test_an_ffn_by_itself_is_refused(model):
+    with pytest.raises(ValueError, match="outside its model's forward"):
+        layers(model)[0](torch.randn(1, 3, models.WIDTH))
+
+
+def test_a_model_without_images_is_refused():
+    with pytest.raises(ValueError, match="LlamaForCausalLM reads no images"):
+        models.mole(models.decoder(), **BY_IMAGE)
+
+
+def test_balance_within_a_sequence_is_refused():
+    with pytest.raises(ValueError, match="balance_scope='global_batch'"):
+        MoleConfig(route_by_image=True)
+    MoleConfig(route_by_image=True, balance_scope="global_batch")
+
+
+def test_a_second_adapter_may_route_by_token(model):
+    batch = inputs()
+    model.add_adapter("tokens", MoleConfig(num_experts=3, r=4))
+    models.randomize(model)
+    model.set_adapter("tokens")
+    with torch.no_grad():
+        model(**batch)
+        assert (routing_of(model).counts > 0).sum(-1).max() > 1
+        model.set_adapter("default")
+        model(**batch)
+    assert (routing_of(model).counts > 0).sum(-1).max() == 1

@@ -57,12 +57,14 @@ class Claim:
         comparisons: what must hold.
         seeds: scale to the only seeds that it is judged by there, where others were used to choose
             the rows that it compares.
+        development_seeds: scale to those others, of what the study runs; none of ``seeds``.
     """
 
     text: str
     source: str
     comparisons: list[Comparison]
     seeds: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    development_seeds: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +148,12 @@ def load(file: Path, known: Collection[str] | None = None, selection: str = "all
     for name, claim in claims.claims.items():
         if not claim.comparisons:
             raise ConfigError(f"{file}: claims.{name}.comparisons: empty; compare some rows")
+        for scale, chosen_by in claim.development_seeds.items():
+            if both := set(chosen_by) & set(claim.seeds.get(scale, chosen_by)):
+                raise ConfigError(
+                    f"{file}: claims.{name}.development_seeds.{scale}: {min(both)} chose the rows "
+                    f"and would judge them; name other ones under claims.{name}.seeds.{scale}"
+                )
         for place, comparison in enumerate(claim.comparisons):
             _check(comparison, f"{file}: claims.{name}.comparisons.{place}", claims)
     if known is not None:

@@ -44,20 +44,36 @@ def seeds_of_claims(
     return found
 
 
-def seeds_of_study(
-    experiments: Path, scale: Scale, selected: Sequence[RowFile]
+def seeds_of_rows(
+    experiments: Path, scale: Scale, selected: Sequence[RowFile], study: bool = False
 ) -> list[tuple[list[RowFile], list[int]]]:
-    """The headline's rows with the scale's seeds, and all others with its ``study_seeds``.
+    """Which rows run with which seeds where none are asked for.
+
+    What only a claim with seeds of its own compares has those, and the ones that it was chosen by;
+    all other rows have the scale's, in the whole study ``study_seeds`` but for the headline's.
 
     Args:
         experiments: the folder of the claims.
         scale: where they are run.
         selected: rows.
+        study: whether they are the whole study.
     """
-    headline = set(load(experiments / CLAIMS).rows("headline"))
-    first = [item for item in selected if item.row.name in headline]
-    others = [item for item in selected if item.row.name not in headline]
-    return [(first, scale.seeds), (others, scale.study_seeds or scale.seeds)]
+    claims = load(experiments / CLAIMS)
+    headline = set(claims.rows("headline"))
+    own = seeds_of_claims(experiments, scale.name, selected)
+    judged = {item.row.name for items, _ in own.values() for item in items} - headline
+    wanted = list(own.values())
+    for name, (items, _) in own.items():
+        chosen_by = claims.claims[name].development_seeds.get(scale.name, [])
+        wanted.append(([item for item in items if item.row.name in judged], chosen_by))
+    others = [item for item in selected if item.row.name not in judged]
+    if study and scale.study_seeds:
+        others, rest = (
+            [item for item in others if (item.row.name in headline) == kept]
+            for kept in (True, False)
+        )
+        wanted.append((rest, scale.study_seeds))
+    return [(others, scale.seeds), *wanted]
 
 
 def select(

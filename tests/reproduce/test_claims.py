@@ -274,6 +274,8 @@ MEAN = ("claims", "C10", "comparisons", 0)
         (put("llava-mix-equal", "controls", "llava-mole-k2"), "controls.llava-mole-k2: unknown"),
         (put(0.5, "quantities", "memory", "printed", "x"), "quantities.memory.printed: unknown"),
         (remove("claims", "C2", "text"), "C2.text: Field required"),
+        (put([13, 12], "claims", "C11", "development_seeds", "tiny"),
+         "C11.development_seeds.tiny: 13 chose the rows and would judge them"),
         (put(["general"], *MEAN, "domains"), "C10.comparisons.0.mean: of one domain it is no mean"),
         (put(False, *MEAN, "mean"), "'one domain each' is a baseline, .* set mean: true"),
         (remove("baselines", "one domain each", "document"),

@@ -8,7 +8,7 @@ import pytest
 from llava_mole.reproduce.claims import load
 from llava_mole.reproduce.rows import read_rows
 from llava_mole.reproduce.scales import read_scale
-from llava_mole.reproduce.select import seeds_of_claims, seeds_of_study
+from llava_mole.reproduce.select import seeds_of_claims, seeds_of_rows
 
 EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 ROWS = read_rows(EXPERIMENTS)
@@ -19,20 +19,38 @@ def tiny():
     return read_scale(EXPERIMENTS, "tiny")
 
 
-def test_the_headline_has_eight_seeds_and_every_other_row_four(tiny):
-    (first, many), (others, few) = seeds_of_study(EXPERIMENTS, tiny, ROWS)
-    assert (len(many), len(few)) == (8, 4)
-    headline = set(load(EXPERIMENTS / "claims.yaml").rows("headline"))
-    assert {item.row.name for item in first} == headline
-    assert {id(item) for item in [*first, *others]} == {id(item) for item in ROWS}
-    assert len(first) + len(others) == len(ROWS)
+def seeds_by_row(scale, rows, **options):
+    found = {}
+    for items, seeds in seeds_of_rows(EXPERIMENTS, scale, rows, **options):
+        for item in items:
+            found.setdefault(item.row.name, set()).update(seeds)
+    return found
 
 
-def test_where_a_scale_says_nothing_all_rows_have_its_seeds(tiny):
-    same = dataclasses.replace(tiny, study_seeds=None)
-    assert {tuple(seeds) for _, seeds in seeds_of_study(EXPERIMENTS, same, ROWS)} == {
-        tuple(tiny.seeds)
-    }
+def test_the_study_has_eight_seeds_of_the_headline_and_four_of_every_other_row(tiny):
+    found = seeds_by_row(tiny, ROWS, study=True)
+    assert set(found) == {item.row.name for item in ROWS}
+    for row in load(EXPERIMENTS / "claims.yaml").rows("headline"):
+        assert found[row] >= set(range(10, 18))
+    assert found["llava-mole-gate-prob"] == {10, 11, 12, 13}
+    # Chosen by three seeds at their rate; judged by eight, there and at four times the length.
+    assert found["llava-mix-rate-1e-5"] == set(range(10, 21))
+    assert found["llava-mix-rate-1e-5-x4"] == set(range(13, 21))
+    assert found["llava-mix-rate-1e-5-x2"] == {10, 11, 12, 13}
+    assert found["llava-mole-image-frozen"] == set(range(21, 29))
+
+
+def test_a_table_has_the_scales_seeds_but_for_what_claims_judge_by_others(tiny):
+    frozen = seeds_by_row(tiny, [item for item in ROWS if item.row.table == "frozen"])
+    assert set(map(frozenset, frozen.values())) == {frozenset(range(21, 29))}
+    ablations = seeds_by_row(tiny, [item for item in ROWS if item.row.table == "ablations"])
+    assert set(map(frozenset, ablations.values())) == {frozenset(range(10, 18))}
+
+
+def test_where_a_scale_says_nothing_all_rows_have_its_seeds():
+    paper = read_scale(EXPERIMENTS, "paper")
+    found = seeds_by_row(paper, ROWS, study=True)
+    assert set(map(frozenset, found.values())) == {frozenset(paper.seeds)}
 
 
 def test_a_claims_own_seeds_are_no_others_and_its_rows_must_all_be_chosen(tiny):

@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import seeds_of_claims, seeds_of_study, select
+    from llava_mole.reproduce.select import seeds_of_rows, select
     from llava_mole.reproduce.status import collect
     from llava_mole.reproduce.status import text as status_text
     from llava_mole.reproduce.store import Store
@@ -132,9 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     left_out: dict = {}
     wanted = [(selected, seeds)]
     if not arguments.seeds:
-        if arguments.study:
-            wanted = seeds_of_study(experiments, scale, selected)
-        wanted += seeds_of_claims(experiments, scale.name, selected).values()
+        wanted = seeds_of_rows(experiments, scale, selected, arguments.study)
     found: dict = {}
     for items, own in wanted:
         for one in resolve_runs(scale, rows, items, own, output, left_out):

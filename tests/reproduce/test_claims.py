@@ -54,6 +54,7 @@ VERDICTS = {
     "C13": "not in the paper",
     "C14": "not in the paper",
     "C15": "not in the paper",
+    "C16": "not in the paper",
 }
 
 

@@ -3,8 +3,6 @@
 import torch
 from torch.nn import functional as F
 
-from llava_mole.mole.balance import sum_by_sequence
-
 
 def pool_images(
     embeddings: torch.Tensor, is_image: torch.Tensor, ids: torch.Tensor, num_sequences: int
@@ -22,20 +20,16 @@ def pool_images(
         num_sequences: S.
 
     Returns:
-        ``(S, D)`` in at least float32, differentiable with respect to ``embeddings``; zeros for a
-        sequence without tokens. RMS 1 is about what an FFN's norm gives its tokens' router, so that
-        both learn at the same rate.
+        ``(S, D)`` in at least float32, summed in the dtype of ``embeddings`` and differentiable
+        with respect to them; zeros for a sequence without tokens. RMS 1 is about what an FFN's norm
+        gives its tokens' router, so that both learn at the same rate.
     """
-    T, device = len(ids), ids.device
-    is_image = is_image & (ids >= 0)
-    images = sum_by_sequence(is_image[:, None].int(), ids, num_sequences)[:, 0]
-    slots = torch.where(ids < 0, num_sequences, ids)
-    first = torch.full((num_sequences + 1,), T, device=device)
-    first = first.scatter_reduce(0, slots, torch.arange(T, device=device), "amin")
-    is_first = torch.arange(T, device=device) == first[slots]
-    has_image = F.pad(images, (0, 1))[slots] > 0
-    read = (ids >= 0) & torch.where(has_image, is_image, is_first)
+    own = ids == torch.arange(num_sequences, device=ids.device)[:, None]  # (S, T)
+    images, first = own & is_image, own & (own.cumsum(dim=1) == 1)
+    read = torch.where(images.any(dim=1, keepdim=True), images, first)
     exact = torch.promote_types(embeddings.dtype, torch.float32)
     with torch.autocast(embeddings.device.type, enabled=False):
-        total = sum_by_sequence(embeddings.to(exact) * read[:, None], ids, num_sequences)
-        return F.rms_norm(total / images.clamp(min=1)[:, None], total.shape[-1:], eps=1e-12)
+        # A product, as no (T, D) is made for it and no order of additions changes its last bits.
+        share = read / read.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = (share.to(embeddings.dtype) @ embeddings).to(exact)
+        return F.rms_norm(mean, mean.shape[-1:], eps=1e-12)

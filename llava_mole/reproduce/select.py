@@ -47,10 +47,11 @@ def seeds_of_claims(
 def seeds_of_rows(
     experiments: Path, scale: Scale, selected: Sequence[RowFile], study: bool = False
 ) -> list[tuple[list[RowFile], list[int]]]:
-    """Which rows run with which seeds where none are asked for.
+    """Which rows run with which seeds where none are asked for, rows of the same seeds together.
 
-    What only a claim with seeds of its own compares has those, and the ones that it was chosen by;
-    all other rows have the scale's, in the whole study ``study_seeds`` but for the headline's.
+    A row that claims with seeds of their own compare has those, and the ones that chose it, and no
+    others. All other rows have the scale's, in the whole study ``study_seeds``; the headline's
+    have the scale's, in the whole study both.
 
     Args:
         experiments: the folder of the claims.
@@ -60,20 +61,24 @@ def seeds_of_rows(
     """
     claims = load(experiments / CLAIMS)
     headline = set(claims.rows("headline"))
-    own = seeds_of_claims(experiments, scale.name, selected)
-    judged = {item.row.name for items, _ in own.values() for item in items} - headline
-    wanted = list(own.values())
-    for name, (items, _) in own.items():
-        chosen_by = claims.claims[name].development_seeds.get(scale.name, [])
-        wanted.append(([item for item in items if item.row.name in judged], chosen_by))
-    others = [item for item in selected if item.row.name not in judged]
-    if study and scale.study_seeds:
-        others, rest = (
-            [item for item in others if (item.row.name in headline) == kept]
-            for kept in (True, False)
-        )
-        wanted.append((rest, scale.study_seeds))
-    return [(others, scale.seeds), *wanted]
+    own: dict[str, set[int]] = {}
+    for name, claim in claims.claims.items():
+        if scale.name in claim.seeds:
+            seeds = {*claim.seeds[scale.name], *claim.development_seeds.get(scale.name, ())}
+            for row in dataclasses.replace(claims, claims={name: claim}).rows():
+                own.setdefault(row, set()).update(seeds)
+    found: dict[tuple[int, ...], list[RowFile]] = {}
+    for item in selected:
+        name = item.row.name
+        seeds = tuple(scale.seeds)
+        if name in headline:
+            seeds += tuple(own.get(name, ())) if study else ()
+        elif name in own:
+            seeds = tuple(sorted(own[name]))
+        elif study and scale.study_seeds:
+            seeds = tuple(scale.study_seeds)
+        found.setdefault(tuple(dict.fromkeys(seeds)), []).append(item)
+    return [(items, list(seeds)) for seeds, items in found.items()]
 
 
 def select(

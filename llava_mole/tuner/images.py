@@ -15,10 +15,12 @@ from llava_mole.mole import pool_images
 _ON_CACHE = "mole_images"
 
 
-def image_token_of(model: nn.Module) -> int | None:
-    """The id of a model's image token; None if it reads no images."""
+def image_tokens_of(model: nn.Module) -> tuple[int, ...]:
+    """The ids of a model's image and video tokens; empty if it reads neither."""
     config = getattr(model, "config", None)
-    return getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    ids = (getattr(config, name, None) for name in names)
+    return tuple(dict.fromkeys(id for id in ids if id is not None))
 
 
 def named_arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def named_arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, A
 def select_images(cache: object, rows: torch.Tensor) -> None:
     """Follows ``cache.batch_select_indices(rows)`` with what the routers read of its sequences.
 
+    Needed by whoever reorders a cache's rows across images; generation reorders within one.
+
     Args:
         cache: a key-value cache that a model with a MoLE adapter has filled, or another.
         rows: ``(B,)`` int64, old row of each new one.
@@ -42,56 +46,86 @@ def select_images(cache: object, rows: torch.Tensor) -> None:
 
 
 class ImageFinder:
-    """Sees the ids that enter a model and pools what its images became in front of the decoder."""
+    """Sees the ids that enter a model and pools what its images became in front of the decoder.
 
-    def __init__(self, image_token: int | None):
-        self.image_token = image_token
-        self.ids: torch.Tensor | None = None
+    Args:
+        image_tokens: ids of image and video tokens.
+    """
+
+    def __init__(self, image_tokens: tuple[int, ...]):
+        self.image_tokens = image_tokens
+        self._ids: torch.Tensor | None = None
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward pre-hook of the whole model."""
-        self.ids = named_arguments(module, args, kwargs).get("input_ids")
+        self._ids = named_arguments(module, args, kwargs).get("input_ids")
+
+    def take_ids(self) -> torch.Tensor | None:
+        """The ids of this forward, if the model was called with some; they are kept no longer."""
+        ids, self._ids = self._ids, None
+        return ids
 
     def pooled(
-        self, embeddings: torch.Tensor, ids: torch.Tensor, num_sequences: int, cache: object
-    ) -> torch.Tensor | ValueError:
+        self,
+        token_ids: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+        layout: tuple[torch.Tensor, int],
+        cache: object,
+    ) -> torch.Tensor:
         """What routers read of the sequences ``(S, D)``, see `llava_mole.mole.pool_images`.
 
         Args:
-            embeddings: ``(B, L, D)``, the decoder's input.
-            ids: ``(B, L)``, the sequences.
-            num_sequences: S.
-            cache: the decoder's key-value cache or None. Where it holds tokens already, their
-                sequences' images decide, and none that comes later.
+            token_ids: ``(B, L)``, what the model was called with.
+            embeddings: ``(B, L, D)``, what the decoder is called with.
+            layout: `llava_mole.mole.sequence_layout`.
+            cache: the decoder's key-value cache or None. Where it holds tokens already, what was
+                read of their sequences then holds for these too.
 
-        Returns:
-            It, or the error for whoever asks for it, which with its adapter disabled nobody does:
-            the model was called without ``input_ids``, or goes on from a cache that it did not
-            fill.
+        Raises:
+            LookupError: if that is not known; says why, and what to do.
         """
-        token_ids, self.ids = self.ids, None
+        ids, num_sequences = layout
+        is_image = None
+        if token_ids is not None and token_ids.shape == ids.shape:
+            is_image = torch.zeros_like(token_ids, dtype=torch.bool)
+            for image_token in self.image_tokens:
+                is_image |= token_ids == image_token
+            is_image = is_image.to(ids.device)
         if cache is not None and cache.get_seq_length() > 0:
-            pooled = getattr(cache, _ON_CACHE, None)
-            if pooled is None or len(pooled) != num_sequences:
-                return ValueError(
-                    "route_by_image: the key-value cache does not say where the images of its "
-                    f"{num_sequences} sequences send them; begin with an empty cache and the "
-                    "adapter enabled, and follow cache.batch_select_indices(rows) with "
-                    "llava_mole.tuner.select_images(cache, rows)."
-                )
-            return pooled.to(embeddings.device)
-        if token_ids is None or token_ids.shape != ids.shape:
-            return ValueError(
-                "route_by_image: the routers find an image by its tokens; call the model with "
-                "input_ids (and pixel_values), not with inputs_embeds alone."
+            return _go_on(getattr(cache, _ON_CACHE, None), is_image, num_sequences)
+        if is_image is None:
+            raise LookupError(
+                "the routers find an image by its tokens; call the whole model, with input_ids "
+                "(and pixel_values), not with inputs_embeds alone"
             )
-        is_image = (token_ids == self.image_token).to(embeddings.device)
-        embeddings = embeddings.flatten(0, 1)
-        return pool_images(embeddings, is_image.flatten(), ids.flatten(), num_sequences)
+        if embeddings is None:
+            raise LookupError("this model's decoder reads ids, its images enter elsewhere")
+        flat = embeddings.flatten(0, 1)
+        return pool_images(flat, is_image.flatten(), ids.flatten(), num_sequences)
 
     @staticmethod
-    def keep(pooled: object, output: object) -> None:
+    def keep(pooled: torch.Tensor, output: object) -> None:
         """Leaves what was pooled with the cache that the decoder returns, if it returns one."""
         cache = getattr(output, "past_key_values", None)
-        if cache is not None and isinstance(pooled, torch.Tensor):
+        if cache is not None:
             setattr(cache, _ON_CACHE, pooled.detach())
+
+
+def _go_on(
+    pooled: torch.Tensor | None, is_image: torch.Tensor | None, num_sequences: int
+) -> torch.Tensor:
+    """What a cache has of its sequences' images, if these tokens change nothing about it."""
+    if pooled is None or len(pooled) != num_sequences:
+        raise LookupError(
+            "the key-value cache does not say where the images of its "
+            f"{num_sequences} sequences send them; begin with an empty cache, and follow "
+            "cache.batch_select_indices(rows) with llava_mole.tuner.select_images(cache, rows)"
+        )
+    if is_image is not None and (is_image.any() or not pooled.any(dim=1).all()):
+        raise LookupError(
+            "a sequence's experts are chosen when its first tokens are read, and here the cache "
+            "holds some already; give image and prompt in one piece (no prefill_chunk_size), or "
+            "begin with an empty cache"
+        )
+    # What inference mode made can't take part in a graph.
+    return pooled.clone() if pooled.is_inference() and torch.is_grad_enabled() else pooled

@@ -13,10 +13,11 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from llava_mole.tuner.config import MoleConfig
-from llava_mole.tuner.images import ImageFinder, image_token_of
+from llava_mole.tuner.hooks import LossHook, StackHook
+from llava_mole.tuner.images import ImageFinder, image_tokens_of
 from llava_mole.tuner.layer import CANNOT_MERGE, MoleLayer
 from llava_mole.tuner.lora import LoraLinear
-from llava_mole.tuner.state import LossHook, RoutingState, StackHook
+from llava_mole.tuner.state import RoutingState
 from llava_mole.tuner.targets import find_layout
 
 
@@ -46,7 +47,7 @@ class MoleModel(LoraModel):
             # Now part of the pattern; PEFT refuses the two together when the config is loaded.
             peft_config.layers_to_transform = None
         self._refuse_idle_patterns(peft_config)
-        if peft_config.route_by_image and image_token_of(self.model) is None:
+        if peft_config.route_by_image and not image_tokens_of(self.model):
             raise ValueError(
                 f"route_by_image: {type(self.model).__name__} reads no images (its config has no "
                 "image_token_id); leave route_by_image off, or wrap a vision-language model."
@@ -70,7 +71,7 @@ class MoleModel(LoraModel):
 
     def _register_hooks(self) -> list:
         stack = self.model.get_submodule(self._layout.stack)
-        images = ImageFinder(image_token_of(self.model))
+        images = ImageFinder(image_tokens_of(self.model))
         hook = StackHook(self.state, images)
         return [
             self.model.register_forward_pre_hook(images.before, with_kwargs=True),

@@ -5,9 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from llava_mole.mole import GlobalCounts, Route, balance_loss, sequence_layout, sum_by_sequence
+from llava_mole.mole import GlobalCounts, Route, balance_loss, sum_by_sequence
 from llava_mole.tuner.config import MoleConfig
-from llava_mole.tuner.images import ImageFinder, named_arguments
+
+_OUTSIDE = (
+    "this FFN runs outside its model's forward, where its tokens' images are not known; call the "
+    "whole model"
+)
 
 
 class Routing(NamedTuple):
@@ -41,7 +45,9 @@ class RoutingState:
 
     def _clear(self) -> None:
         self.ids: torch.Tensor | None = None
-        self.images: torch.Tensor | ValueError | None = None
+        self.images: torch.Tensor | None = None
+        self.no_images = _OUTSIDE
+        self._run_again: set[tuple[str, int]] = set()
         self.num_sequences = 0
         self.recording = False
         self.grad_enabled = False
@@ -66,39 +72,44 @@ class RoutingState:
         self,
         ids: torch.Tensor,
         num_sequences: int,
-        images: torch.Tensor | ValueError | None = None,
+        images: torch.Tensor | None = None,
+        no_images: str = _OUTSIDE,
     ) -> None:
         """Starts a forward over tokens whose sequences are ``ids (B, L)``.
 
         Args:
             ids: -1 on padding.
             num_sequences: S.
-            images: ``(S, D)``, what a router reads that sends a sequence by its image, or the
-                error that it gets.
+            images: ``(S, D)``, what a router reads that sends a sequence by its image.
+            no_images: Why they are not known, for the error if a router asks.
         """
         self._clear()
         self.ids = ids.flatten()
         self.images = images
+        self.no_images = no_images
         self.num_sequences = num_sequences
         self.recording = True
         self.grad_enabled = torch.is_grad_enabled()
 
-    def image_logits(self, router: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def image_logits(
+        self, layer: int, adapter: str, router: nn.Module, x: torch.Tensor
+    ) -> torch.Tensor:
         """A router's logits ``(T, K)`` of the tokens ``x (..., D)``, by their sequences' images.
 
-        Also while gradient checkpointing runs a layer again: what was begun last is still here.
-
         Raises:
-            ValueError: If the images are not known, or ``x`` is not from the decoder's last call.
+            ValueError: If the images are not known, or gradient checkpointing runs the layer of
+                another forward than the last one again.
         """
-        if isinstance(self.images, ValueError):
-            raise self.images
         if self.images is None or x.numel() != len(self.ids) * x.shape[-1]:
-            raise ValueError(
-                "route_by_image: this FFN runs outside its model's forward, where its tokens' "
-                "images are not known; call the whole model. With gradient checkpointing, run "
-                "backward before the next forward."
-            )
+            raise ValueError(f"route_by_image: {self.no_images}.")
+        if not self.recording:
+            if not self.grad_enabled or (adapter, layer) in self._run_again:
+                raise ValueError(
+                    "route_by_image: gradient checkpointing runs a layer of an earlier forward "
+                    "again, whose images are gone. Run backward before the next forward (a "
+                    "reference model's too), or turn gradient checkpointing off."
+                )
+            self._run_again.add((adapter, layer))
         logits = router(self.images.to(x.device))
         return logits[self.ids.clamp(min=0).to(x.device)]
 
@@ -188,75 +199,3 @@ class RoutingState:
         """Starts the next global batch."""
         for counts in self.global_counts.values():
             counts.reset()
-
-
-class StackHook:
-    """Reads the sequences off the decoder stack's own arguments, before and after it runs."""
-
-    def __init__(self, state: RoutingState, images: ImageFinder):
-        self.state = state
-        self.images = images
-
-    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """A forward pre-hook: finds masks and positions, starts recording."""
-        arguments = named_arguments(module, args, kwargs)
-        tokens = arguments.get("inputs_embeds")
-        if tokens is None:
-            tokens = arguments["input_ids"]
-        tensors = [arguments.get(name) for name in ("attention_mask", "position_ids")]
-        mask, positions = (t if isinstance(t, torch.Tensor) else None for t in tensors)
-        if tensors[0] is not None and mask is None:
-            positions = None  # masks prepared for a static cache: positions do not mark segments
-        layout = sequence_layout(mask, positions, tokens.shape[:2], tokens.device)
-        pooled = None
-        if self.state.reads_images:
-            pooled = self.images.pooled(tokens, *layout, arguments.get("past_key_values"))
-        self.state.begin(*layout, pooled)
-
-    def after(self, module: nn.Module, args: tuple, output: object) -> None:
-        """A forward hook: stops recording."""
-        self.images.keep(self.state.images, output)
-        self.state.end()
-
-
-class LossHook:
-    """Adds the balance loss to the loss that a model in training returns, as AdaLoRA's tuner does.
-
-    A hook on the base model, because ``PeftModel.forward`` does not pass through its tuner.
-    """
-
-    def __init__(self, state: RoutingState):
-        self.state = state
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
-        """A forward hook with keyword arguments; returns the output with the new loss."""
-        loss = getattr(output, "loss", None)
-        as_tuple = isinstance(output, tuple) and kwargs.get("labels") is not None
-        if as_tuple:
-            loss = output[0]
-        wanted = module.training and torch.is_grad_enabled() and self.state.records
-        if not wanted or not isinstance(loss, torch.Tensor):
-            return output
-        # Nobody says here where an optimizer step ends, so micro-steps are not accumulated.
-        self.state.reset_global_counts()
-        balance = sum(self.state.balance_loss(name, None) for name in self.state.records)
-        total = loss + (balance * self._share(kwargs)).to(loss.device)
-        if as_tuple:
-            return (total, *output[1:])
-        output.loss = total
-        return output
-
-    @staticmethod
-    def _share(kwargs: dict) -> torch.Tensor | float:
-        """This micro-batch's share of the batch, where Trainer's token normalisation is on.
-
-        Trainer then sums micro-batch losses without dividing by their number, so the whole balance
-        loss would be counted once per micro-batch.
-        """
-        labels, num_items = kwargs.get("labels"), kwargs.get("num_items_in_batch")
-        targets = kwargs.get("shift_labels")
-        if targets is None and labels is not None:
-            targets = labels[..., 1:]  # a row's first token is never predicted, nor counted
-        if targets is None or num_items is None:
-            return 1.0
-        return (targets != -100).sum() / num_items

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from llava_mole.mole import sequence_ids, sequence_layout
@@ -46,7 +47,53 @@ def test_positions_that_go_on_start_a_row_all_the_same():
 def test_shared_positions_and_other_ranks():
     ids = sequence_ids(None, torch.arange(3)[None], (2, 3), "cpu")
     assert ids.tolist() == [[0, 0, 0], [1, 1, 1]]
-    four = torch.zeros(2, 1, 3, 3)
-    assert sequence_ids(four, None, (2, 3), "cpu").tolist() == [[0, 0, 0], [1, 1, 1]]
     three = torch.zeros(3, 2, 3, dtype=torch.long)
     assert sequence_ids(None, three, (2, 3), "cpu").tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def prepared(rows, segments=None, dtype=torch.bool):
+    """A causal 4-D mask: ``rows`` says what is real, ``segments`` what belongs together."""
+    real = torch.tensor(rows, dtype=torch.bool)
+    L = real.shape[1]
+    attends = torch.ones(L, L).tril().bool() & real[:, None] & real[:, :, None]
+    if segments is not None:
+        segment = torch.tensor(segments)
+        attends &= segment[:, None] == segment[:, :, None]
+    if dtype != torch.bool:
+        attends = torch.zeros(attends.shape, dtype=dtype).masked_fill(
+            ~attends, torch.finfo(dtype).min
+        )
+    return attends[:, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.bfloat16])
+def test_a_prepared_mask_says_what_is_padding(dtype):
+    mask = prepared([[0, 1, 1], [1, 1, 0], [1, 1, 1]], dtype=dtype)
+    positions = torch.tensor([[0, 0, 1], [0, 1, 2], [0, 1, 2]])
+    ids, S = sequence_layout(mask, positions, (3, 3), "cpu")
+    assert ids.tolist() == [[-1, 0, 0], [1, 1, -1], [2, 2, 2]]
+    assert S == 3
+
+
+def test_a_prepared_mask_says_where_packed_sequences_begin():
+    mask = prepared([[1, 1, 1, 1, 0], [1] * 5], [[0, 0, 1, 1, 1], [0, 1, 1, 1, 2]])
+    ids, S = sequence_layout(mask, None, (2, 5), "cpu")
+    assert ids.tolist() == [[0, 0, 1, 1, -1], [2, 3, 3, 3, 4]]
+    assert S == 5
+
+
+def test_one_prepared_row_holds_for_all():
+    ids, S = sequence_layout(prepared([[1, 1, 1]]), None, (2, 3), "cpu")
+    assert ids.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert S == 2
+
+
+def test_a_prepared_mask_is_wider_than_the_tokens_where_a_cache_is():
+    """Three tokens in the cache, two new ones, room for more; the second row's first is padding."""
+    mask = torch.zeros(2, 1, 2, 8, dtype=torch.bool)
+    mask[0, 0, 0, :4], mask[0, 0, 1, :5] = True, True
+    mask[1, 0, 1, 4] = True
+    assert sequence_ids(mask, None, (2, 2), "cpu", 3).tolist() == [[0, 0], [-1, 1]]
+    assert sequence_ids(mask[:, :, :1], None, (2, 1), "cpu").tolist() == [[0], [1]]
+    too_narrow = mask[..., :4]
+    assert sequence_ids(too_narrow, None, (2, 2), "cpu", 3).tolist() == [[0, 0], [1, 1]]

@@ -11,8 +11,10 @@ from transformers import DynamicCache
 
 from llava_mole import MoleConfig
 from llava_mole.tuner import MoleLayer, balance_loss_of, routing_of, select_images
+from llava_mole.tuner.images import ImageFinder
 from tests.tuner import models
 
+TOKENS = ("input_ids", "attention_mask")
 BY_IMAGE = {"route_by_image": True, "balance_coef": 0.0}
 
 
@@ -77,6 +79,14 @@ def test_generating_with_a_cache_equals_generating_without(options, dispatch):
     )
 
 
+def test_a_static_cache_and_its_masks_give_the_same_answers(model):
+    """Their 4-D masks say what is padding, which a text's first token is not."""
+    generate = {**mixed(), "max_new_tokens": 6, "do_sample": False}
+    expected = model.generate(**generate)
+    static = model.generate(**generate, cache_implementation="static", disable_compile=True)
+    assert torch.equal(static, expected)
+
+
 def test_what_follows_the_image_does_not_move_a_sequence(model):
     batch = inputs()
     with torch.no_grad():
@@ -102,10 +112,7 @@ def test_a_row_is_routed_as_alone(model):
 
 def test_packed_segments_go_their_own_ways(model):
     batch = mixed()
-    rows = [
-        ids[mask.bool()]
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
-    ]
+    rows = [ids[mask.bool()] for ids, mask in zip(*map(batch.get, TOKENS), strict=True)]
     positions = torch.cat([torch.arange(len(row)) for row in rows])[None]
     with torch.no_grad():
         model(**batch)
@@ -119,6 +126,23 @@ def test_packed_segments_go_their_own_ways(model):
     assert torch.equal(routing_of(model).counts, expected.counts)
 
 
+def test_packed_by_a_mask_they_go_the_same_ways(model):
+    batch = mixed()
+    rows = [ids[mask.bool()] for ids, mask in zip(*map(batch.get, TOKENS), strict=True)]
+    segment = torch.cat([torch.full((len(row),), n) for n, row in enumerate(rows)])
+    mask = torch.tril(segment[:, None] == segment)
+    arguments = {
+        "input_ids": torch.cat(rows)[None],
+        "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None],
+        "pixel_values": batch["pixel_values"],
+        "use_cache": False,
+    }
+    with torch.no_grad():
+        expected = model(**arguments).logits
+        actual = model(**arguments, attention_mask=mask[None, None]).logits
+    assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
 def gradients(model, batch, loss):
     model.zero_grad()
     loss(model(**batch)).backward()
@@ -126,7 +150,7 @@ def gradients(model, batch, loss):
 
 
 @pytest.mark.parametrize("options", [{"gate_scaling": "prob"}, {"routing": "dense"}])
-def test_gradients_are_the_loops_and_reach_the_projector(options):
+def test_gradients_are_the_loops(options):
     """Also with gradient checkpointing, whose layers run again when the forward is long over."""
     options |= {**BY_IMAGE, "modules_to_save": ["multi_modal_projector"]}
     found = {}
@@ -145,6 +169,39 @@ def test_gradients_are_the_loops_and_reach_the_projector(options):
         assert expected.any(), name
         for dispatch in ("auto", "checkpointed"):
             assert_close(found[dispatch][name], expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_the_routers_gradient_reaches_the_projector():
+    model = models.mole(models.llava(), **BY_IMAGE, modules_to_save=["multi_modal_projector"])
+    model.train()(**inputs())
+    routing_of(model).probs[..., 0].sum().backward()
+    projector = [p for n, p in model.named_parameters() if "modules_to_save" in n]
+    assert len(projector) == 4
+    assert all(p.grad.any() for p in projector)
+
+
+@pytest.fixture
+def checkpointed(model):
+    model.train().gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    model.enable_input_require_grads()
+    return model
+
+
+def test_two_forwards_checkpointed_and_one_backward_are_refused(checkpointed):
+    loss = checkpointed(**models.llava_batch()).loss
+    loss = loss + checkpointed(**models.llava_batch()).loss
+    with pytest.raises(ValueError, match="Run backward before the next forward"):
+        loss.backward()
+
+
+def test_a_reference_forward_between_a_checkpointed_one_and_its_backward_is_refused(checkpointed):
+    loss = checkpointed(**models.llava_batch()).loss
+    with torch.no_grad(), checkpointed.disable_adapter():
+        checkpointed(**models.llava_batch())
+    with pytest.raises(ValueError, match="a reference model's too"):
+        loss.backward()
 
 
 def test_routers_learn_to_tell_images_apart(model):
@@ -229,6 +286,65 @@ def test_selected_rows_of_a_cache_keep_their_images(model):
     assert_close(step(model, cache, tokens, rows), expected[rows], rtol=1e-4, atol=1e-5)
 
 
+def test_rows_that_change_places_take_their_images_along(model):
+    tokens, rows = torch.tensor([[11], [12]]), torch.tensor([1, 0])
+    expected = step(model, prefill(model), tokens)
+    cache = prefill(model)
+    cache.reorder_cache(rows)
+    select_images(cache, rows)
+    assert_close(step(model, cache, tokens[rows], rows), expected[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cache_that_inference_mode_filled_serves_a_step_with_gradients(model):
+    with torch.inference_mode():
+        cache = prefill(model)
+    for layer in cache.layers:  # transformers' own part of it
+        layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+    model(input_ids=torch.tensor([[11], [12]]), past_key_values=cache).logits.sum().backward()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_prompt_in_pieces_is_refused(model, size):
+    batch = inputs(input_ids=models.llava_batch()["input_ids"][:1])
+    batch = {"input_ids": batch["input_ids"], "pixel_values": batch["pixel_values"][:1]}
+    with pytest.raises(ValueError, match="in one piece"):
+        model.generate(**batch, max_new_tokens=2, prefill_chunk_size=size + 1)
+    ids = torch.tensor([[0] * size + [1, 5, 6, 7]])
+    padding = {"input_ids": torch.cat([ids, ids.flip(1)]), "max_new_tokens": 2}
+    with pytest.raises(ValueError, match="in one piece"):
+        model.generate(**padding, attention_mask=(padding["input_ids"] != 0).long(),
+                       prefill_chunk_size=size)  # fmt: skip
+
+
+def test_an_image_in_a_later_turn_of_a_cached_conversation_is_refused(model):
+    ids, pixels = models.llava_batch()["input_ids"][:1], inputs()["pixel_values"][:1]
+    cache = DynamicCache(config=model.config.get_text_config())
+    with torch.no_grad():
+        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
+        with pytest.raises(ValueError, match="begin with an empty cache"):
+            model(input_ids=ids[:, 1:], pixel_values=pixels, past_key_values=cache)
+
+
+def test_a_video_is_an_image():
+    base = models.llava()
+    base.config.video_token_id = 62
+    model = models.mole(base, **BY_IMAGE)
+    found = []
+    for last in (8, 62):
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[1, 5, 6, 7, last]]))
+        found.append(routing_of(model).probs)
+    assert not torch.equal(*found)
+
+
+def test_no_ids_are_kept_between_forwards(model):
+    for one in (model, models.mole(models.llava())):
+        one(**inputs())
+        hooks = one.base_model.model._forward_pre_hooks.values()
+        (finder,) = {hook.__self__ for hook in hooks if isinstance(hook.__self__, ImageFinder)}
+        assert finder.take_ids() is None
+
+
 def test_a_cache_that_says_nothing_of_images_is_refused(model):
     with model.disable_adapter(), torch.no_grad():
         embeddings = model.get_input_embeddings()(torch.tensor([[5, 6]]))
@@ -243,7 +359,7 @@ def test_a_cache_that_says_nothing_of_images_is_refused(model):
 
 def test_embeddings_without_ids_are_refused_unless_the_adapter_is_off(model):
     embeddings = model.get_input_embeddings()(torch.tensor([[5, 6]]))
-    with pytest.raises(ValueError, match="call the model with input_ids"):
+    with pytest.raises(ValueError, match="call the whole model, with input_ids"):
         model(inputs_embeds=embeddings)
     with model.disable_adapter():
         model(inputs_embeds=embeddings)

@@ -50,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--claims", choices=["headline"], help="the rows that the headline claims compare"
     )
     what.add_argument("--scale", required=True, help="paper, small or tiny")
-    what.add_argument("--seeds", nargs="+", type=int, help="(default: the scale's)")
+    what.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        help="(default: the scale's, or those of the claims that alone compare a row)",
+    )
     do = parser.add_argument_group(
         "what is done with the rows that are chosen above (default: run what is left, then report)"
     )

@@ -90,7 +90,7 @@ class ImageFinder:
             is_image = torch.zeros_like(token_ids, dtype=torch.bool)
             for image_token in self.image_tokens:
                 is_image |= token_ids == image_token
-            is_image = is_image.to(ids.device)
+            is_image = is_image.to(ids.device) & (ids >= 0)
         if cache is not None and cache.get_seq_length() > 0:
             return _go_on(getattr(cache, _ON_CACHE, None), is_image, num_sequences)
         if is_image is None:

@@ -45,7 +45,7 @@ def test_a_shipped_report_is_made_of_the_shipped_results(lines, folder, headline
     )
 
 
-@pytest.mark.parametrize("name", ["C10", "C11", "C12", "C13", "C14"])
+@pytest.mark.parametrize("name", ["C10", "C11", "C12", "C13", "C14", "C15"])
 def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name):
     claims = load(CLAIMS)
     claim = claims.claims[name]

@@ -55,6 +55,7 @@ VERDICTS = {
     "C14": "not in the paper",
     "C15": "not in the paper",
     "C16": "not in the paper",
+    "C17": "not in the paper",
 }
 
 

@@ -14,7 +14,7 @@ def sequence_layout(
 
     A mask decides first. In a 2-D one each row is a sequence, its masked tokens belong to none. In
     a 4-D one, as transformers prepares it, padding does not attend to itself, and the first token
-    of a sequence, also of a packed one, not to the one in front of it. Without a mask,
+    of a sequence, also of a packed one, to nothing in front of it. Without a mask,
     ``position_ids`` that start again at zero inside a row mark packed segments. Otherwise each row
     is a sequence.
 
@@ -28,8 +28,8 @@ def sequence_layout(
         past: Tokens of each row that are in the cache already; for a 4-D mask.
 
     Returns:
-        ``(B, L)`` int64 ids 0..S-1 with -1 on padding, and S. S is B except for packed rows, where
-        it costs one wait for the device (per forward, not per layer).
+        ``(B, L)`` int64 ids 0..S-1 with -1 on padding, and S. S is B except for packed rows; to
+        tell costs one wait for the device (per forward, not per layer), with 4-D masks too.
     """
     B, L = shape
     rows = torch.arange(B, device=device)[:, None].expand(B, L)
@@ -56,15 +56,15 @@ def _numbered(starts: torch.Tensor) -> tuple[torch.Tensor, int]:
 def _of_prepared(mask: torch.Tensor, rows: torch.Tensor, past: int) -> tuple[torch.Tensor, int]:
     """Sequences by what a 4-D mask lets tokens attend to."""
     B, L = rows.shape
-    if mask.shape[2] != L or mask.shape[3] < past + L:
+    if mask.shape[0] not in (1, B) or mask.shape[2] != L or mask.shape[3] < past + L:
         return rows, B
     attends = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] > _masked(mask.dtype)
     attends = attends.expand(B, -1, -1)
     real = attends.diagonal(past, 1, 2)[:, :L]
     if past:
         return rows.masked_fill(~real, -1), B  # its sequences began in the cache
-    starts = real.clone()
-    starts[:, 1:] &= ~attends.diagonal(-1, 1, 2)[:, : L - 1]
+    starts = real & ~attends[..., :L].tril(-1).any(-1)
+    starts[:, 0] |= ~real.any(1)  # a row of padding alone is a sequence, without tokens
     ids, S = _numbered(starts)
     return ids.masked_fill(~real, -1), S
 

@@ -50,8 +50,8 @@ def seeds_of_rows(
     """Which rows run with which seeds where none are asked for, rows of the same seeds together.
 
     A row that claims with seeds of their own compare has those, and the ones that chose it, and no
-    others. All other rows have the scale's, in the whole study ``study_seeds``; the headline's
-    have the scale's, in the whole study both.
+    others. The headline's rows have the scale's, and such a claim's where all of its rows are
+    selected. All others have the scale's, in the whole study ``study_seeds``.
 
     Args:
         experiments: the folder of the claims.
@@ -62,22 +62,26 @@ def seeds_of_rows(
     claims = load(experiments / CLAIMS)
     headline = set(claims.rows("headline"))
     own: dict[str, set[int]] = {}
+    whole: dict[str, set[int]] = {}
+    selected_names = {item.row.name for item in selected}
     for name, claim in claims.claims.items():
         if scale.name in claim.seeds:
             seeds = {*claim.seeds[scale.name], *claim.development_seeds.get(scale.name, ())}
-            for row in dataclasses.replace(claims, claims={name: claim}).rows():
+            rows = dataclasses.replace(claims, claims={name: claim}).rows()
+            for row in rows:
                 own.setdefault(row, set()).update(seeds)
+                if selected_names.issuperset(rows):
+                    whole.setdefault(row, set()).update(seeds)
     found: dict[tuple[int, ...], list[RowFile]] = {}
     for item in selected:
         name = item.row.name
-        seeds = tuple(scale.seeds)
         if name in headline:
-            seeds += tuple(own.get(name, ())) if study else ()
+            seeds = {*scale.seeds, *whole.get(name, ())}
         elif name in own:
-            seeds = tuple(sorted(own[name]))
-        elif study and scale.study_seeds:
-            seeds = tuple(scale.study_seeds)
-        found.setdefault(tuple(dict.fromkeys(seeds)), []).append(item)
+            seeds = own[name]
+        else:
+            seeds = (study and scale.study_seeds) or scale.seeds
+        found.setdefault(tuple(sorted(seeds)), []).append(item)
     return [(items, list(seeds)) for seeds, items in found.items()]
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from llava_mole.mole import sequence_layout
-from llava_mole.tuner.images import ImageFinder, named_arguments
+from llava_mole.tuner.forwards import Forward
+from llava_mole.tuner.images import ImageFinder, Pooled, named_arguments
 from llava_mole.tuner.state import RoutingState
 
 
@@ -16,6 +17,7 @@ class StackHook:
     def __init__(self, state: RoutingState, images: ImageFinder):
         self.state = state
         self.images = images
+        self._pooled: Pooled | None = None
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward pre-hook: finds masks and positions, starts recording."""
@@ -24,18 +26,31 @@ class StackHook:
         tokens = arguments["input_ids"] if embeddings is None else embeddings
         layout = _layout(arguments, tokens, cache)
         token_ids = self.images.take_ids()
-        images, no_images = None, ""
         if self.state.reads_images:
-            try:
-                images = self.images.pooled(token_ids, embeddings, layout, cache)
-            except LookupError as error:
-                no_images = str(error)  # said to whoever asks: with the adapter disabled nobody
-        self.state.begin(*layout, images, no_images)
+            self._find_images(token_ids, embeddings, layout, cache)
+        self.state.begin(*layout)
+
+    def _find_images(self, token_ids, embeddings, layout, cache) -> None:
+        ids = layout[0].flatten()
+        self._pooled = None
+        try:
+            self._pooled = self.images.pooled(token_ids, embeddings, layout, cache)
+            forward = Forward(ids, self._pooled.images)
+        except LookupError as error:
+            # Said to whoever asks for them: with the adapter disabled nobody does.
+            forward = Forward(ids, None, str(error))
+        self.state.forwards.begin(forward)
+
+    def before_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """A forward pre-hook of every layer's attention, where routers read images."""
+        self.state.forwards.enter_layer(kwargs.get("position_embeddings"))
 
     def after(self, module: nn.Module, args: tuple, output: object) -> None:
         """A forward hook: stops recording."""
-        if self.state.images is not None:
-            self.images.keep(self.state.images, output)
+        if self._pooled is not None:
+            self.images.keep(self._pooled, output)
+            self._pooled = None
+        self.state.forwards.end()
         self.state.end()
 
 

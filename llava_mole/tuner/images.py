@@ -5,12 +5,12 @@ still has the ids. What was pooled stays with the key-value cache, whose later s
 """
 
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from llava_mole.mole import pool_images
+from llava_mole.mole import pool_images, sum_by_sequence
 
 _ON_CACHE = "mole_images"
 
@@ -42,7 +42,23 @@ def select_images(cache: object, rows: torch.Tensor) -> None:
     """
     pooled = getattr(cache, _ON_CACHE, None)
     if pooled is not None:
-        setattr(cache, _ON_CACHE, pooled[rows.to(pooled.device)])
+        setattr(cache, _ON_CACHE, pooled.of(rows))
+
+
+class Pooled(NamedTuple):
+    """What routers read of S sequences, as it stays with a cache.
+
+    Attributes:
+        images: ``(S, D)``, see `llava_mole.mole.pool_images`.
+        begun: ``(S,)`` bool, whether the sequence had tokens, or was padding so far.
+    """
+
+    images: torch.Tensor
+    begun: torch.Tensor
+
+    def of(self, rows: torch.Tensor) -> "Pooled":
+        """The same of some rows."""
+        return Pooled(*(tensor[rows.to(tensor.device)] for tensor in self))
 
 
 class ImageFinder:
@@ -71,8 +87,8 @@ class ImageFinder:
         embeddings: torch.Tensor | None,
         layout: tuple[torch.Tensor, int],
         cache: object,
-    ) -> torch.Tensor:
-        """What routers read of the sequences ``(S, D)``, see `llava_mole.mole.pool_images`.
+    ) -> Pooled:
+        """What routers read of the sequences.
 
         Args:
             token_ids: ``(B, L)``, what the model was called with.
@@ -92,7 +108,7 @@ class ImageFinder:
                 is_image |= token_ids == image_token
             is_image = is_image.to(ids.device) & (ids >= 0)
         if cache is not None and cache.get_seq_length() > 0:
-            return _go_on(getattr(cache, _ON_CACHE, None), is_image, num_sequences)
+            return _go_on(getattr(cache, _ON_CACHE, None), is_image, layout)
         if is_image is None:
             raise LookupError(
                 "the routers find an image by its tokens; call the whole model, with input_ids "
@@ -100,32 +116,41 @@ class ImageFinder:
             )
         if embeddings is None:
             raise LookupError("this model's decoder reads ids, its images enter elsewhere")
-        flat = embeddings.flatten(0, 1)
-        return pool_images(flat, is_image.flatten(), ids.flatten(), num_sequences)
+        flat, ids = embeddings.flatten(0, 1), ids.flatten()
+        images = pool_images(flat, is_image.flatten(), ids, num_sequences)
+        real = (ids >= 0)[:, None].int()
+        return Pooled(images, sum_by_sequence(real, ids, num_sequences)[:, 0] > 0)
 
     @staticmethod
-    def keep(pooled: torch.Tensor, output: object) -> None:
+    def keep(pooled: Pooled, output: object) -> None:
         """Leaves what was pooled with the cache that the decoder returns, if it returns one."""
         cache = getattr(output, "past_key_values", None)
         if cache is not None:
-            setattr(cache, _ON_CACHE, pooled.detach())
+            setattr(cache, _ON_CACHE, Pooled(pooled.images.detach(), pooled.begun))
 
 
 def _go_on(
-    pooled: torch.Tensor | None, is_image: torch.Tensor | None, num_sequences: int
-) -> torch.Tensor:
+    pooled: Pooled | None, is_image: torch.Tensor | None, layout: tuple[torch.Tensor, int]
+) -> Pooled:
     """What a cache has of its sequences' images, if these tokens change nothing about it."""
-    if pooled is None or len(pooled) != num_sequences:
+    ids, num_sequences = layout
+    if pooled is None or len(pooled.images) != num_sequences:
         raise LookupError(
             "the key-value cache does not say where the images of its "
             f"{num_sequences} sequences send them; begin with an empty cache, and follow "
             "cache.batch_select_indices(rows) with llava_mole.tuner.select_images(cache, rows)"
         )
-    if is_image is not None and (is_image.any() or not pooled.any(dim=1).all()):
+    late = (ids >= 0) & ~pooled.begun.to(ids.device)[ids.clamp(min=0)]
+    if is_image is not None:
+        late |= is_image
+    # Not asked at a step of an answer, which would wait for the device, and may be any token.
+    if ids.shape[1] > 1 and late.any():
         raise LookupError(
             "a sequence's experts are chosen when its first tokens are read, and here the cache "
             "holds some already; give image and prompt in one piece (no prefill_chunk_size), or "
             "begin with an empty cache"
         )
-    # What inference mode made can't take part in a graph.
-    return pooled.clone() if pooled.is_inference() and torch.is_grad_enabled() else pooled
+    if pooled.images.is_inference() and torch.is_grad_enabled():
+        # What inference mode made can't take part in a graph.
+        return Pooled(pooled.images.clone(), pooled.begun)
+    return pooled

@@ -140,7 +140,7 @@ class MoleLayer(nn.Module, BaseTunerLayer):
         """The tokens' logits ``(T, K)`` where their images decide, None where they do."""
         if not self.state.configs[adapter].route_by_image:
             return None
-        return self.state.image_logits(self.index, adapter, self.mole_router[adapter], x)
+        return self.state.forwards.logits(self.mole_router[adapter], x)
 
     def _is_fused(self, x: torch.Tensor, adapter: str) -> bool:
         """Whether ``x`` takes the fused path.

@@ -39,6 +39,7 @@ class MoleModel(LoraModel):
             self._layout = find_layout(self.model)
             self.state = RoutingState()
             self._hook_handles = self._register_hooks()
+            self._reads_images = False
         if peft_config.target_modules is None:
             indices = peft_config.layers_to_transform
             if isinstance(indices, int):
@@ -47,11 +48,8 @@ class MoleModel(LoraModel):
             # Now part of the pattern; PEFT refuses the two together when the config is loaded.
             peft_config.layers_to_transform = None
         self._refuse_idle_patterns(peft_config)
-        if peft_config.route_by_image and not image_tokens_of(self.model):
-            raise ValueError(
-                f"route_by_image: {type(self.model).__name__} reads no images (its config has no "
-                "image_token_id); leave route_by_image off, or wrap a vision-language model."
-            )
+        if peft_config.route_by_image and not self._reads_images:
+            self._read_images()
         return peft_config
 
     def _refuse_idle_patterns(self, config: MoleConfig) -> None:
@@ -72,13 +70,31 @@ class MoleModel(LoraModel):
     def _register_hooks(self) -> list:
         stack = self.model.get_submodule(self._layout.stack)
         images = ImageFinder(image_tokens_of(self.model))
-        hook = StackHook(self.state, images)
+        hook = self._stack_hook = StackHook(self.state, images)
         return [
             self.model.register_forward_pre_hook(images.before, with_kwargs=True),
             stack.register_forward_pre_hook(hook.before, with_kwargs=True),
             stack.register_forward_hook(hook.after, always_call=True),
             self.model.register_forward_hook(LossHook(self.state), with_kwargs=True),
         ]
+
+    def _read_images(self) -> None:
+        """Hooks that only routers need which read images, so that others pay nothing for them."""
+        if not image_tokens_of(self.model):
+            raise ValueError(
+                f"route_by_image: {type(self.model).__name__} reads no images (its config has no "
+                "image_token_id); leave route_by_image off, or wrap a vision-language model."
+            )
+        # On attention, which a layer calls before its FFN, also where the layer runs again for
+        # backward: that may call its forward alone, without its hooks.
+        for name in dict.fromkeys(name.rpartition(".")[0] for name in self._layout.attention):
+            attention = self.model.get_submodule(name)
+            self._hook_handles.append(
+                attention.register_forward_pre_hook(
+                    self._stack_hook.before_attention, with_kwargs=True
+                )
+            )
+        self._reads_images = True
 
     def _create_and_replace(
         self,

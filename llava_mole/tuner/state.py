@@ -3,15 +3,10 @@
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from llava_mole.mole import GlobalCounts, Route, balance_loss, sum_by_sequence
 from llava_mole.tuner.config import MoleConfig
-
-_OUTSIDE = (
-    "this FFN runs outside its model's forward, where its tokens' images are not known; call the "
-    "whole model"
-)
+from llava_mole.tuner.forwards import Forwards
 
 
 class Routing(NamedTuple):
@@ -41,13 +36,11 @@ class RoutingState:
     def __init__(self):
         self.configs: dict[str, MoleConfig] = {}
         self.global_counts: dict[str, GlobalCounts] = {}
+        self.forwards = Forwards()
         self._clear()
 
     def _clear(self) -> None:
         self.ids: torch.Tensor | None = None
-        self.images: torch.Tensor | None = None
-        self.no_images = _OUTSIDE
-        self._run_again: set[tuple[str, int]] = set()
         self.num_sequences = 0
         self.recording = False
         self.grad_enabled = False
@@ -68,50 +61,13 @@ class RoutingState:
         """Whether some adapter's routers send a sequence by its image."""
         return any(config.route_by_image for config in self.configs.values())
 
-    def begin(
-        self,
-        ids: torch.Tensor,
-        num_sequences: int,
-        images: torch.Tensor | None = None,
-        no_images: str = _OUTSIDE,
-    ) -> None:
-        """Starts a forward over tokens whose sequences are ``ids (B, L)``.
-
-        Args:
-            ids: -1 on padding.
-            num_sequences: S.
-            images: ``(S, D)``, what a router reads that sends a sequence by its image.
-            no_images: Why they are not known, for the error if a router asks.
-        """
+    def begin(self, ids: torch.Tensor, num_sequences: int) -> None:
+        """Starts a forward over tokens whose sequences are ``ids (B, L)``."""
         self._clear()
         self.ids = ids.flatten()
-        self.images = images
-        self.no_images = no_images
         self.num_sequences = num_sequences
         self.recording = True
         self.grad_enabled = torch.is_grad_enabled()
-
-    def image_logits(
-        self, layer: int, adapter: str, router: nn.Module, x: torch.Tensor
-    ) -> torch.Tensor:
-        """A router's logits ``(T, K)`` of the tokens ``x (..., D)``, by their sequences' images.
-
-        Raises:
-            ValueError: If the images are not known, or gradient checkpointing runs the layer of
-                another forward than the last one again.
-        """
-        if self.images is None or x.numel() != len(self.ids) * x.shape[-1]:
-            raise ValueError(f"route_by_image: {self.no_images}.")
-        if not self.recording:
-            if not self.grad_enabled or (adapter, layer) in self._run_again:
-                raise ValueError(
-                    "route_by_image: gradient checkpointing runs a layer of an earlier forward "
-                    "again, whose images are gone. Run backward before the next forward (a "
-                    "reference model's too), or turn gradient checkpointing off."
-                )
-            self._run_again.add((adapter, layer))
-        logits = router(self.images.to(x.device))
-        return logits[self.ids.clamp(min=0).to(x.device)]
 
     def end(self) -> None:
         """Ends a forward; what was recorded stays until the next one."""

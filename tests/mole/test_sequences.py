@@ -97,3 +97,24 @@ def test_a_prepared_mask_is_wider_than_the_tokens_where_a_cache_is():
     assert sequence_ids(mask[:, :, :1], None, (2, 1), "cpu").tolist() == [[0], [1]]
     too_narrow = mask[..., :4]
     assert sequence_ids(too_narrow, None, (2, 2), "cpu", 3).tolist() == [[0, 0], [1, 1]]
+
+
+def test_a_gap_in_a_row_or_a_prefix_that_two_answers_share_begins_no_sequence():
+    mask = prepared([[1, 1, 0, 1, 1]])
+    assert sequence_layout(mask, None, (1, 5), "cpu")[0].tolist() == [[0, 0, -1, 0, 0]]
+    shared = prepared([[1] * 5])
+    shared[..., 3:, 2] = False  # tokens 2 and 3 both follow 0 and 1, and don't see each other
+    ids, S = sequence_layout(shared, None, (1, 5), "cpu")
+    assert (ids.tolist(), S) == ([[0] * 5], 1)
+
+
+def test_a_row_of_padding_alone_is_counted():
+    mask = prepared([[0, 0, 0], [0, 1, 1]])
+    ids, S = sequence_layout(mask, None, (2, 3), "cpu")
+    assert ids.tolist() == [[-1, -1, -1], [-1, 1, 1]]
+    assert S == 2
+
+
+def test_a_mask_of_another_batch_is_ignored():
+    mask = prepared([[0, 1, 1]] * 4)
+    assert sequence_ids(mask, None, (2, 3), "cpu").tolist() == [[0, 0, 0], [1, 1, 1]]

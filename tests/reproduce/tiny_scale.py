@@ -46,9 +46,7 @@ def write_experiments(folder: Path, **scale) -> Path:
     Returns:
         The copy's ``experiments``.
     """
-    # Of the ablations only what the claims name.
-    others = [f"llava-mole-{kind}-*" for kind in ("gate", "balance", "scope")]
-    skip = shutil.ignore_patterns("tiny", "tiny.yaml", *others)
+    skip = shutil.ignore_patterns("tiny", "tiny.yaml")
     shutil.copytree(CONFIGS, folder / "configs", ignore=skip)
     experiments = folder / "configs/experiments"
     values = run_values(folder, max_steps=-1, save_steps=2)

@@ -1,11 +1,13 @@
 """The table of a claim's rows with its own seeds, against means by hand."""
 
+import dataclasses
 import statistics
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from llava_mole.reproduce.claims import load
 from llava_mole.reproduce.report.content import NOTHING
 from llava_mole.reproduce.report.own_seeds import own_seeds_table
 from llava_mole.reproduce.report.results import Results
@@ -22,7 +24,8 @@ from tests.reproduce.paper_rows import (
 
 ROWS = [*paper_rows(), *ablation_rows(), *beyond_rows(), *rate_rows()]
 SCALE = SimpleNamespace(name="tiny", columns=TINY, label="TINY", more={})
-FROZEN = [row.name for row in ROWS if row.table == "frozen"]
+_ALL = load(CLAIMS)
+FROZEN = dataclasses.replace(_ALL, claims={"C14": _ALL.claims["C14"]}).rows()
 
 
 def drawn(seeds, low):

@@ -74,7 +74,7 @@ CLAIM = """\
 """
 
 
-def test_a_claims_own_seeds_are_run_where_all_its_rows_are(tmp_path, capsys):
+def test_what_a_claim_with_its_own_seeds_compares_is_run_with_those_alone(tmp_path, capsys):
     experiments = write_experiments(tmp_path)
     claims = experiments / "claims.yaml"
     claims.write_text(claims.read_text() + CLAIM)
@@ -87,16 +87,18 @@ def test_a_claims_own_seeds_are_run_where_all_its_rows_are(tmp_path, capsys):
         "k5-s9",
         "mix-1-1-0-s8",
     ]
-    # Three rows with two seeds, and two with two more.
-    assert "10 waiting" in out
+    assert "k5-s0" not in out
+    assert "6 waiting" in out
     assert main([*words, *both[:2], both[3]]) == 0
-    assert "4 waiting" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "k5-s8" in out
+    assert "4 waiting" in out
     assert main([*words, *both, "--seeds", "0"]) == 0
     assert "3 waiting" in capsys.readouterr().out
     # Two claims that ask for the same runs have them done once.
     claims.write_text(claims.read_text() + CLAIM.replace("C99", "C98"))
     assert main([*words, *both]) == 0
-    assert "10 waiting" in capsys.readouterr().out
+    assert "6 waiting" in capsys.readouterr().out
 
 
 def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):

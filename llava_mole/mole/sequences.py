@@ -58,7 +58,9 @@ def _of_prepared(mask: torch.Tensor, rows: torch.Tensor, past: int) -> tuple[tor
     B, L = rows.shape
     if mask.shape[0] not in (1, B) or mask.shape[2] != L or mask.shape[3] < past + L:
         return rows, B
-    attends = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] > _masked(mask.dtype)
+    # Bool, or what is added to a score: 0, and next to the lowest number where it doesn't count.
+    lowest = torch.finfo(mask.dtype).min / 2 if mask.dtype.is_floating_point else 0
+    attends = mask[:, 0] > lowest
     attends = attends.expand(B, -1, -1)
     real = attends.diagonal(past, 1, 2)[:, :L]
     if past:
@@ -67,11 +69,6 @@ def _of_prepared(mask: torch.Tensor, rows: torch.Tensor, past: int) -> tuple[tor
     starts[:, 0] |= ~real.any(1)  # a row of padding alone is a sequence, without tokens
     ids, S = _numbered(starts)
     return ids.masked_fill(~real, -1), S
-
-
-def _masked(dtype: torch.dtype) -> float:
-    """Between what is added to a score that counts and to one that does not."""
-    return torch.finfo(dtype).min / 2 if dtype.is_floating_point else 0
 
 
 def sequence_ids(

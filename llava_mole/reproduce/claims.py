@@ -102,10 +102,14 @@ class Claims:
 
     def rows(self, selection: str = "all") -> list[str]:
         """Names of all rows that the claims compare, in order; without their controls."""
+        names = [name for claim in self.claims for name in self.rows_of(claim, selection)]
+        return list(dict.fromkeys(names))
+
+    def rows_of(self, claim: str, selection: str = "all") -> list[str]:
+        """The same of one claim, by its short name."""
         names = {
             row: None
-            for claim in self.claims.values()
-            for comparison in claim.comparisons
+            for comparison in self.claims[claim].comparisons
             if comparison.headline or selection == "all"
             for name in (
                 *names_of(comparison.row),

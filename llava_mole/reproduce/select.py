@@ -1,6 +1,5 @@
 """Which rows a command is about: tables, figures, claims, names."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def seeds_of_claims(
     claims = load(experiments / CLAIMS)
     found = {}
     for name, claim in claims.claims.items():
-        rows = dataclasses.replace(claims, claims={name: claim}).rows()
+        rows = claims.rows_of(name)
         if scale in claim.seeds and all(row in chosen for row in rows):
             found[name] = [chosen[row] for row in rows], claim.seeds[scale]
     return found
@@ -61,26 +60,21 @@ def seeds_of_rows(
     """
     claims = load(experiments / CLAIMS)
     headline = set(claims.rows("headline"))
+    names = {item.row.name for item in selected}
     own: dict[str, set[int]] = {}
-    whole: dict[str, set[int]] = {}
-    selected_names = {item.row.name for item in selected}
     for name, claim in claims.claims.items():
-        if scale.name in claim.seeds:
-            seeds = {*claim.seeds[scale.name], *claim.development_seeds.get(scale.name, ())}
-            rows = dataclasses.replace(claims, claims={name: claim}).rows()
-            for row in rows:
-                own.setdefault(row, set()).update(seeds)
-                if selected_names.issuperset(rows):
-                    whole.setdefault(row, set()).update(seeds)
+        if scale.name not in claim.seeds:
+            continue
+        rows = set(claims.rows_of(name))
+        for row in rows if rows <= names else rows - headline:
+            seeds = own.setdefault(row, set())
+            seeds.update(claim.seeds[scale.name], claim.development_seeds.get(scale.name, ()))
+    others = (study and scale.study_seeds) or scale.seeds
     found: dict[tuple[int, ...], list[RowFile]] = {}
     for item in selected:
         name = item.row.name
-        if name in headline:
-            seeds = {*scale.seeds, *whole.get(name, ())}
-        elif name in own:
-            seeds = own[name]
-        else:
-            seeds = (study and scale.study_seeds) or scale.seeds
+        usual = scale.seeds if name in headline else () if name in own else others
+        seeds = {*usual, *own.get(name, ())}
         found.setdefault(tuple(sorted(seeds)), []).append(item)
     return [(items, list(seeds)) for seeds, items in found.items()]
 

@@ -268,6 +268,11 @@ class RunConfig:
                 f"train.router_domain_coef is {self.train.router_domain_coef}, and adapter.type "
                 f"{self.adapter.type!r} has no router; set it to 0, or adapter.type to mole."
             )
+        if self.adapter.route_by_image and self.adapter.type != "mole":
+            raise ValueError(
+                f"adapter.route_by_image is true, and adapter.type {self.adapter.type!r} has no "
+                "router; set it to false, or adapter.type to mole."
+            )
 
     def _refuse_nothing_to_train(self) -> None:
         if self.stage == "pretrain" or self.adapter.type == "none":

@@ -19,7 +19,7 @@ from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import register_peft_method
 
 from llava_mole.tuner.config import MoleConfig
-from llava_mole.tuner.images import select_images
+from llava_mole.tuner.image_cache import select_images
 from llava_mole.tuner.layer import MoleLayer
 from llava_mole.tuner.model import MoleModel
 from llava_mole.tuner.routing import (

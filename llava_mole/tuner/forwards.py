@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-OUTSIDE = (
+from llava_mole.tuner.image_cache import Pooled
+
+_OUTSIDE = (
     "this FFN runs outside its model's forward, where its tokens' images are not known; call the "
     "whole model"
 )
@@ -20,14 +22,14 @@ class Forward(NamedTuple):
     """What a forward of the decoder knows of its sequences' images.
 
     Attributes:
-        ids: ``(T,)`` int64, sequence of each token, -1 on padding.
-        images: ``(S, D)``, what the routers read; None: not known.
-        missing: why they are not known, and what to do.
+        rows: ``(T,)`` int64, sequence of each token; of padding, any.
+        pooled: what the routers read of S sequences; None: not known.
+        missing: why it is not known, and what to do.
     """
 
-    ids: torch.Tensor
-    images: torch.Tensor | None
-    missing: str = OUTSIDE
+    rows: torch.Tensor
+    pooled: Pooled | None
+    missing: str = ""
 
 
 class Forwards:
@@ -40,30 +42,30 @@ class Forwards:
     def __init__(self):
         self._running: Forward | None = None
         self._again: Forward | None = None
+        self._why_not_again = _OUTSIDE
         self._by_position_embeddings = WeakIdKeyDictionary()
 
     def begin(self, forward: Forward) -> None:
         """A forward of the decoder starts."""
-        self._running, self._again = forward, None
+        self._running, self._again, self._why_not_again = forward, None, _OUTSIDE
 
-    def end(self) -> None:
-        """It is over; its layers may run again."""
-        self._running = None
+    def end(self) -> Forward | None:
+        """It is over, and returned; its layers may run again."""
+        ended, self._running = self._running, None
+        return ended
 
-    def enter_layer(self, position_embeddings: object) -> None:
-        """A decoder layer runs, in a forward or again.
+    def enter_attention(self, position_embeddings: object) -> None:
+        """A layer's attention runs, in a forward or again; its FFN follows.
 
         Args:
-            position_embeddings: its attention's argument of this name, cosines and sines, if any.
+            position_embeddings: its argument of this name, cosines and sines; None without one.
         """
-        made = position_embeddings
-        key = made[0] if isinstance(made, tuple | list) and made else None
-        if self._running is None:
-            unknown = Forward(torch.empty(0), None, _NO_ROTARY if key is None else OUTSIDE)
-            found = None if key is None else self._by_position_embeddings.get(key)
-            self._again = found or unknown
-        elif key is not None:
-            self._by_position_embeddings[key] = self._running
+        if position_embeddings is None:
+            self._why_not_again = _NO_ROTARY
+        elif self._running is None:
+            self._again = self._by_position_embeddings.get(position_embeddings[0])
+        elif torch.is_grad_enabled():  # or there will be no backward
+            self._by_position_embeddings[position_embeddings[0]] = self._running
 
     def logits(self, router: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """A router's logits ``(T, K)`` of the tokens ``x (..., D)``, by their sequences' images.
@@ -73,10 +75,10 @@ class Forwards:
         """
         forward = self._running or self._again
         if forward is None:
-            raise ValueError(f"route_by_image: {OUTSIDE}.")
-        ids, images, missing = forward
-        if images is None:
+            raise ValueError(f"route_by_image: {self._why_not_again}.")
+        rows, pooled, missing = forward
+        if pooled is None:
             raise ValueError(f"route_by_image: {missing}.")
-        if x.numel() != len(ids) * x.shape[-1]:
-            raise ValueError(f"route_by_image: {OUTSIDE}.")
-        return router(images.to(x.device))[ids.clamp(min=0).to(x.device)]
+        if x.numel() != len(rows) * x.shape[-1]:
+            raise ValueError(f"route_by_image: {_OUTSIDE}.")
+        return router(pooled.images.to(x.device))[rows.to(x.device)]

@@ -1,70 +1,52 @@
 """What runs around a forward: its sequences are read off before, the balance loss added after."""
 
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from llava_mole.mole import sequence_layout
-from llava_mole.tuner.forwards import Forward
-from llava_mole.tuner.images import ImageFinder, Pooled, named_arguments
 from llava_mole.tuner.state import RoutingState
+
+
+def named_arguments(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """A call's arguments by name, as a forward pre-hook gets them."""
+    if not args:
+        return kwargs
+    names = inspect.signature(module.forward).parameters
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 class StackHook:
     """Reads the sequences off the decoder stack's own arguments, before and after it runs."""
 
-    def __init__(self, state: RoutingState, images: ImageFinder):
+    def __init__(self, state: RoutingState):
         self.state = state
-        self.images = images
-        self._pooled: Pooled | None = None
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward pre-hook: finds masks and positions, starts recording."""
-        arguments = named_arguments(module, args, kwargs)
-        embeddings, cache = arguments.get("inputs_embeds"), arguments.get("past_key_values")
-        tokens = arguments["input_ids"] if embeddings is None else embeddings
-        layout = _layout(arguments, tokens, cache)
-        token_ids = self.images.take_ids()
-        if self.state.reads_images:
-            self._find_images(token_ids, embeddings, layout, cache)
-        self.state.begin(*layout)
-
-    def _find_images(self, token_ids, embeddings, layout, cache) -> None:
-        ids = layout[0].flatten()
-        self._pooled = None
-        try:
-            self._pooled = self.images.pooled(token_ids, embeddings, layout, cache)
-            forward = Forward(ids, self._pooled.images)
-        except LookupError as error:
-            # Said to whoever asks for them: with the adapter disabled nobody does.
-            forward = Forward(ids, None, str(error))
-        self.state.forwards.begin(forward)
-
-    def before_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """A forward pre-hook of every layer's attention, where routers read images."""
-        self.state.forwards.enter_layer(kwargs.get("position_embeddings"))
+        self.state.begin(*_layout(named_arguments(module, args, kwargs)))
 
     def after(self, module: nn.Module, args: tuple, output: object) -> None:
         """A forward hook: stops recording."""
-        if self._pooled is not None:
-            self.images.keep(self._pooled, output)
-            self._pooled = None
-        self.state.forwards.end()
         self.state.end()
 
 
-def _layout(arguments: Mapping, tokens: torch.Tensor, cache: object) -> tuple[torch.Tensor, int]:
+def _layout(arguments: Mapping) -> tuple[torch.Tensor, int]:
     """The sequences that the stack is called with."""
+    tokens = arguments.get("inputs_embeds")
+    if tokens is None:
+        tokens = arguments["input_ids"]
     prepared, positions = (arguments.get(name) for name in ("attention_mask", "position_ids"))
     if isinstance(prepared, Mapping):  # by kind of layer
         prepared = prepared.get("full_attention", next(iter(prepared.values()), None))
     mask = prepared if isinstance(prepared, torch.Tensor) else None
     if not isinstance(positions, torch.Tensor) or (prepared is not None and mask is None):
         positions = None  # beside a mask of another kind they may count padding
-    several = tokens.shape[1] > 1
-    past = 0
-    if mask is not None and mask.ndim == 4 and several and cache is not None:
+    cache, past = arguments.get("past_key_values"), 0
+    if mask is not None and mask.ndim == 4 and tokens.shape[1] > 1 and cache is not None:
         past = int(cache.get_seq_length())
     return sequence_layout(mask, positions, tokens.shape[:2], tokens.device, past)
 

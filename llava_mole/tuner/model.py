@@ -14,7 +14,7 @@ from torch import nn
 
 from llava_mole.tuner.config import MoleConfig
 from llava_mole.tuner.hooks import LossHook, StackHook
-from llava_mole.tuner.images import ImageFinder, image_tokens_of
+from llava_mole.tuner.images import ImageHooks, image_tokens_of
 from llava_mole.tuner.layer import CANNOT_MERGE, MoleLayer
 from llava_mole.tuner.lora import LoraLinear
 from llava_mole.tuner.state import RoutingState
@@ -69,30 +69,34 @@ class MoleModel(LoraModel):
 
     def _register_hooks(self) -> list:
         stack = self.model.get_submodule(self._layout.stack)
-        images = ImageFinder(image_tokens_of(self.model))
-        hook = self._stack_hook = StackHook(self.state, images)
+        hook = StackHook(self.state)
         return [
-            self.model.register_forward_pre_hook(images.before, with_kwargs=True),
             stack.register_forward_pre_hook(hook.before, with_kwargs=True),
             stack.register_forward_hook(hook.after, always_call=True),
             self.model.register_forward_hook(LossHook(self.state), with_kwargs=True),
         ]
 
     def _read_images(self) -> None:
-        """Hooks that only routers need which read images, so that others pay nothing for them."""
-        if not image_tokens_of(self.model):
+        """Adds the hooks of routers that read images; others pay nothing for them."""
+        image_tokens = image_tokens_of(self.model)
+        if not image_tokens:
             raise ValueError(
                 f"route_by_image: {type(self.model).__name__} reads no images (its config has no "
                 "image_token_id); leave route_by_image off, or wrap a vision-language model."
             )
+        hooks = ImageHooks(self.state, image_tokens)
+        stack = self.model.get_submodule(self._layout.stack)
+        self._hook_handles += [
+            self.model.register_forward_pre_hook(hooks.before_model, with_kwargs=True),
+            stack.register_forward_pre_hook(hooks.before_stack, with_kwargs=True),
+            stack.register_forward_hook(hooks.after_stack, always_call=True),
+        ]
         # On attention, which a layer calls before its FFN, also where the layer runs again for
         # backward: that may call its forward alone, without its hooks.
         for name in dict.fromkeys(name.rpartition(".")[0] for name in self._layout.attention):
             attention = self.model.get_submodule(name)
             self._hook_handles.append(
-                attention.register_forward_pre_hook(
-                    self._stack_hook.before_attention, with_kwargs=True
-                )
+                attention.register_forward_pre_hook(hooks.before_attention, with_kwargs=True)
             )
         self._reads_images = True
 

@@ -56,11 +56,6 @@ class RoutingState:
         self.__init__()
         self.configs = state["configs"]
 
-    @property
-    def reads_images(self) -> bool:
-        """Whether some adapter's routers send a sequence by its image."""
-        return any(config.route_by_image for config in self.configs.values())
-
     def begin(self, ids: torch.Tensor, num_sequences: int) -> None:
         """Starts a forward over tokens whose sequences are ``ids (B, L)``."""
         self._clear()

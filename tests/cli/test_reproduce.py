@@ -1,7 +1,6 @@
 """``llava-mole reproduce``: what it says before anything is run."""
 
 import json
-import re
 import subprocess
 
 import pytest
@@ -62,72 +61,6 @@ def test_headline_claims_select_their_rows(reproduce):
     assert status == 0
     assert out.count("llava-mix-equal-1-1-1-s") == 3
     assert "llava-mole-k5" not in out
-
-
-CLAIM = """\
-  C99:
-    text: One row is above another.
-    source: a test
-    seeds: {tiny: [8, 9]}
-    comparisons:
-      - {row: llava-mole-k5, against: llava-mix-1-1-0, domains: [general], expect: above}
-"""
-
-
-def test_what_a_claim_with_its_own_seeds_compares_is_run_with_those_alone(tmp_path, capsys):
-    experiments = write_experiments(tmp_path)
-    claims = experiments / "claims.yaml"
-    claims.write_text(claims.read_text() + CLAIM)
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments), "--status"]
-    both = ["--rows", "llava-mole-k5", "llava-mix-1-1-0", "llava-mole-k8"]
-    assert main([*words, *both]) == 0
-    out = capsys.readouterr().out
-    assert [name for name in ("k5-s8", "k5-s9", "mix-1-1-0-s8", "k8-s8") if name in out] == [
-        "k5-s8",
-        "k5-s9",
-        "mix-1-1-0-s8",
-    ]
-    assert "k5-s0" not in out
-    assert "6 waiting" in out
-    assert main([*words, *both[:2], both[3]]) == 0
-    out = capsys.readouterr().out
-    assert "k5-s8" in out
-    assert "4 waiting" in out
-    assert main([*words, *both, "--seeds", "0"]) == 0
-    assert "3 waiting" in capsys.readouterr().out
-    # Two claims that ask for the same runs have them done once.
-    claims.write_text(claims.read_text() + CLAIM.replace("C99", "C98"))
-    assert main([*words, *both]) == 0
-    assert "6 waiting" in capsys.readouterr().out
-
-
-def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):
-    from llava_mole.reproduce.rows import read_rows
-    from llava_mole.reproduce.runs import resolve_runs
-    from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.select import select
-    from llava_mole.reproduce.store import Store
-    from tests.reproduce.test_store import line
-
-    experiments = write_experiments(tmp_path)
-    claims = experiments / "claims.yaml"
-    claims.write_text(claims.read_text() + CLAIM)
-    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    names = ["llava-mole-k5", "llava-mix-1-1-0"]
-    store = Store(tmp_path / "out/results.jsonl", "tiny")
-    for run in resolve_runs(scale, rows, select(rows, experiments, names=names), (0, 1, 8, 9)):
-        high = ("llava-mole-k5" in run.rows) == (run.seed > 5)
-        store.add(line(run, (60.0 if high else 50.0) + run.seed / 10 * high))
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments), "--report"]
-    assert main([*words, "--rows", *names]) == 0
-    report = json.loads((tmp_path / "out/report/report.json").read_text())
-    (claim,) = (one for one in report["claims"] if one["name"] == "C99")
-    (found,) = claim["comparisons"]
-    assert found["difference"]["seeds"] == [8, 9]
-    assert found["difference"]["value"] == pytest.approx(10.85)
-    assert "Judged by seeds 8 and 9." in (tmp_path / "out/report/report.md").read_text()
-    made_of, *_ = report["stamp"]["runs"].split(" of ")
-    assert made_of == "8"
 
 
 def test_rows_that_the_scale_has_nothing_for_are_named_and_block_nothing(reproduce):
@@ -276,91 +209,3 @@ def test_help_has_examples(capsys):
         main(["reproduce", "--help"])
     out = capsys.readouterr().out
     assert "llava-mole reproduce --claims headline --scale tiny" in out
-
-
-@pytest.fixture
-def measured(tmp_path):
-    """Experiments with a place for the study's report, and made-up results of every run."""
-    from llava_mole.reproduce.rows import read_rows
-    from llava_mole.reproduce.runs import resolve_runs, summary
-    from llava_mole.reproduce.scales import read_scale
-    from llava_mole.reproduce.store import Store
-
-    places = {"results": str(tmp_path / "docs/results.jsonl"), "report": str(tmp_path / "docs")}
-    experiments = write_experiments(tmp_path, **places)
-    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    store = Store(tmp_path / "docs/results.jsonl", "tiny")
-    for number, one in enumerate(resolve_runs(scale, rows, rows, scale.seeds)[:8]):
-        score = {"value": 50.0 + number, "low": 45.0, "high": 70.0, "questions": 10}
-        store.add(
-            {
-                "hash": one.hash,
-                "scale": "tiny",
-                "rows": list(one.rows),
-                "seed": one.seed,
-                "config": summary(one),
-                "scores": dict.fromkeys(scale.all_columns, score),
-                "seconds": {"train": 3.0},
-                "versions": {"torch": "1"},
-            }
-        )
-    return experiments
-
-
-def report_files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.*") if p.is_file()}
-
-
-def test_the_studys_report_stands_beside_its_results_and_is_the_same_again(measured, tmp_path):
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(measured), "--study", "--report"]
-    assert main(words) == 0
-    first = report_files(tmp_path / "docs")
-    assert {"report.md", "report.html", "report.tex", "report.json", "results.jsonl"} <= set(first)
-    assert "figures/figure-1.png" in first
-    # In another order, and with what only concerns running.
-    assert main([words[0], "--report", "--processes", "1", "--keep-runs", *words[1:-1]]) == 0
-    assert report_files(tmp_path / "docs") == first
-    command = json.loads(first["report.json"])["stamp"]["command"]
-    expected = f"llava-mole reproduce --study --scale tiny --experiments {measured} --report"
-    assert command == expected
-    assert not (tmp_path / "out/report").exists()
-
-
-def test_claims_that_could_not_be_judged_are_said_before_anything_runs(tmp_path, capsys):
-    experiments = write_experiments(tmp_path)
-    claims = experiments / "claims.yaml"
-    claims.write_text(re.sub(r"(?m)^  tiny: .*\n", "", claims.read_text()))
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments)]
-    assert main([*words, "--rows", "llava-mix-1-1-0"]) == 2
-    err = capsys.readouterr().err
-    assert f"{claims}: " in err
-    assert "margin" in err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("words", [["--seeds", "1"], ["--claims", "headline"]])
-def test_a_part_of_the_study_leaves_its_report_alone(measured, tmp_path, words):
-    call = ["reproduce", "--scale", "tiny", "--experiments", str(measured), "--study", "--report"]
-    assert main([*call, *words]) == 0
-    assert {path.name for path in (tmp_path / "docs").glob("[!.]*")} == {"results.jsonl"}
-    assert (tmp_path / "out/report/report.md").is_file()
-
-
-def test_a_parts_report_leaves_the_studys_alone(measured, tmp_path):
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(measured)]
-    part = ["--table", "2", "3", "--rows", "llava-mole-k5", "--seeds", "1", "--report"]
-    assert main([*words, *part]) == 0
-    assert {path.name for path in (tmp_path / "docs").glob("[!.]*")} == {"results.jsonl"}
-    command = json.loads((tmp_path / "out/report/report.json").read_text())["stamp"]["command"]
-    asked = "--table 2 3 --rows llava-mole-k5 --scale tiny --seeds 1"
-    assert command == f"llava-mole reproduce {asked} --experiments {measured} --report"
-
-
-def test_an_output_takes_the_studys_report_too(measured, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (tmp_path / "docs/results.jsonl").rename(other / "results.jsonl")
-    words = ["reproduce", "--scale", "tiny", "--experiments", str(measured), "--study"]
-    assert main([*words, "--output", str(other), "--report"]) == 0
-    assert (other / "report/report.md").is_file()
-    assert not (tmp_path / "docs/report.md").exists()

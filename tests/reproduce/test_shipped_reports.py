@@ -73,3 +73,18 @@ def test_the_differences_of_means_are_those_of_the_shipped_results(scores, name)
                 each = [mean(row, s) - mean(against, s) for s in seeds if there(row, against, s)]
                 expected.append(f"{sum(each) / len(each):+.2f}".replace("-", "−"))
     assert found == expected
+
+
+def test_the_study_says_what_its_report_says_of_which_mixtures_lose():
+    report = (STUDY / "report.md").read_text()
+    said = (STUDY.parent / "study.md").read_text()
+    for predictor in (
+        "gradient cosine, at initialisation",
+        "transfer: score of runs on the others",
+    ):
+        row = next(line for line in report.splitlines() if line.startswith(f"| {predictor}"))
+        _, _, points, _, rho, interval, _ = (cell.strip() for cell in row.split("|"))
+        interval = interval.replace("\\", "")
+        assert re.search(rf"ρ = {re.escape(f'{rho} {interval}')}\s+over {points}\b", said), (
+            predictor
+        )

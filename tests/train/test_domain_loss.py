@@ -67,6 +67,13 @@ def test_a_plain_lora_has_no_router(tmp_path):
         from_dict(RunConfig, values, "test")
 
 
+def test_a_plain_lora_has_nothing_to_route_by_image(tmp_path):
+    values = run_values(tmp_path)
+    values["adapter"] = {"type": "lora", "r": 4, "lora_alpha": 8, "route_by_image": True}
+    with pytest.raises(ValueError, match=r"route_by_image is true, and adapter\.type 'lora'"):
+        from_dict(RunConfig, values, "test")
+
+
 def test_routers_that_read_images_learn_the_domain_from_them_alone(tmp_path):
     write_dataset(tmp_path / "finetune_data", "squares", 24, 0)
     write_dataset(tmp_path / "finetune_data", "mixed", 16, 1, text_only_every=1)

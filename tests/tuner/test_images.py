@@ -5,40 +5,18 @@ import copy
 import pytest
 import torch
 from peft import PeftModel
-from torch.nn import functional as F
 from torch.testing import assert_close
-from transformers import DynamicCache
 
 from llava_mole import MoleConfig
-from llava_mole.tuner import MoleLayer, balance_loss_of, routing_of, select_images
-from llava_mole.tuner.images import ImageFinder
+from llava_mole.tuner import balance_loss_of, routing_of
+from llava_mole.tuner.images import ImageHooks
 from tests.tuner import models
-
-TOKENS = ("input_ids", "attention_mask")
-BY_IMAGE = {"route_by_image": True, "balance_coef": 0.0}
+from tests.tuner.by_image import BY_IMAGE, TOKENS, inputs, layers, mixed
 
 
 @pytest.fixture
 def model():
     return models.mole(models.llava(), **BY_IMAGE)
-
-
-def inputs(**changes):
-    batch = models.llava_batch()
-    del batch["labels"]
-    return {**batch, **changes}
-
-
-def mixed():
-    """Two images, and a text between them, padded on the left."""
-    ids = torch.zeros(3, 9, dtype=torch.long)
-    ids[0], ids[2] = models.llava_batch()["input_ids"]
-    ids[1, 3:] = torch.tensor([1, 5, 6, 7, 8, 9])
-    return inputs(input_ids=ids, attention_mask=(ids != 0).long())
-
-
-def layers(model):
-    return [module for module in model.modules() if isinstance(module, MoleLayer)]
 
 
 def test_a_sequence_goes_where_the_mean_of_its_projected_image_says(model):
@@ -64,27 +42,6 @@ def test_a_sequence_goes_where_the_mean_of_its_projected_image_says(model):
             mean = probs[row].double() / routing.lengths[row]
             assert_close(mean, logits.softmax(0), rtol=1e-4, atol=1e-5)
     assert len(set(routing.counts.argmax(-1).flatten().tolist())) > 1
-
-
-@pytest.mark.parametrize("dispatch", ["auto", "fused", "loop", "masked"])
-@pytest.mark.parametrize("options", [{}, {"gate_scaling": "prob"}, {"routing": "dense"}])
-def test_generating_with_a_cache_equals_generating_without(options, dispatch):
-    model = models.mole(models.llava(), **BY_IMAGE, **options, dispatch=dispatch)
-    generate = {**mixed(), "max_new_tokens": 6, "do_sample": False}
-    expected = model.generate(**generate, use_cache=False)
-    assert torch.equal(model.generate(**generate), expected)
-    beams = model.generate(**generate, num_beams=3, num_return_sequences=3)
-    assert torch.equal(
-        beams, model.generate(**generate, num_beams=3, num_return_sequences=3, use_cache=False)
-    )
-
-
-def test_a_static_cache_and_its_masks_give_the_same_answers(model):
-    """Their 4-D masks say what is padding, which a text's first token is not."""
-    generate = {**mixed(), "max_new_tokens": 6, "do_sample": False}
-    expected = model.generate(**generate)
-    static = model.generate(**generate, cache_implementation="static", disable_compile=True)
-    assert torch.equal(static, expected)
 
 
 def test_what_follows_the_image_does_not_move_a_sequence(model):
@@ -143,140 +100,6 @@ def test_packed_by_a_mask_they_go_the_same_ways(model):
     assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def gradients(model, batch, loss):
-    model.zero_grad()
-    loss(model(**batch)).backward()
-    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.mark.parametrize("options", [{"gate_scaling": "prob"}, {"routing": "dense"}])
-def test_gradients_are_the_loops(options):
-    """Also with gradient checkpointing, whose layers run again when the forward is long over."""
-    options |= {**BY_IMAGE, "modules_to_save": ["multi_modal_projector"]}
-    found = {}
-    for dispatch in ("loop", "auto", "checkpointed"):
-        model = models.mole(
-            models.llava(), **options, dispatch="loop" if dispatch == "loop" else "auto"
-        ).train()
-        if dispatch == "checkpointed":
-            model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
-            model.enable_input_require_grads()
-        found[dispatch] = gradients(model, models.llava_batch(), lambda output: output.loss)
-    assert sum("mole_router" in name for name in found["loop"]) == 2
-    for name, expected in found["loop"].items():
-        assert expected.any(), name
-        for dispatch in ("auto", "checkpointed"):
-            assert_close(found[dispatch][name], expected, rtol=1e-3, atol=1e-6, msg=name)
-
-
-def test_the_routers_gradient_reaches_the_projector():
-    model = models.mole(models.llava(), **BY_IMAGE, modules_to_save=["multi_modal_projector"])
-    model.train()(**inputs())
-    routing_of(model).probs[..., 0].sum().backward()
-    projector = [p for n, p in model.named_parameters() if "modules_to_save" in n]
-    assert len(projector) == 4
-    assert all(p.grad.any() for p in projector)
-
-
-def checkpointing(on, **options):
-    options = {**BY_IMAGE, "gate_scaling": "prob", "modules_to_save": ["multi_modal_projector"]}
-    model = models.mole(models.llava(), **options).train()
-    if on:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
-    return model
-
-
-def other_images():
-    return {**models.llava_batch(), "pixel_values": models.llava_batch()["pixel_values"].flip(0)}
-
-
-def two_forwards_and_one_backward(model):
-    loss = model(**models.llava_batch()).loss
-    (loss + 2 * model(**other_images()).loss).backward()
-
-
-def only_the_first_is_learnt_from(model):
-    loss = model(**models.llava_batch()).loss
-    model(**other_images())
-    loss.backward()
-
-
-def a_reference_model_in_between(model):
-    loss = model(**models.llava_batch()).loss
-    with torch.no_grad(), model.disable_adapter():
-        model(**other_images())
-    loss.backward()
-
-
-def two_backwards_of_one_forward(model):
-    loss = model(**models.llava_batch()).loss
-    loss.backward(retain_graph=True)
-    (2 * loss).backward()
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        two_forwards_and_one_backward,
-        only_the_first_is_learnt_from,
-        a_reference_model_in_between,
-        two_backwards_of_one_forward,
-    ],
-)
-def test_a_layer_that_runs_again_for_backward_has_its_own_forwards_images(steps):
-    found = []
-    for on in (False, True):
-        model = checkpointing(on)
-        steps(model)
-        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    assert sum("mole_router" in name for name in found[0]) == 2
-    for name, expected in found[0].items():
-        assert_close(found[1][name], expected, rtol=1e-3, atol=1e-6, msg=name)
-
-
-def test_an_image_token_in_an_answer_is_a_token(model):
-    """Nobody asks for one, but a sampler may draw it."""
-    cache = prefill(model)
-    image_token = torch.tensor([[models.VOCAB - 1], [11]])
-    before = routing_of(model).counts.argmax(-1)
-    step(model, cache, image_token)
-    assert torch.equal(routing_of(model).counts.argmax(-1), before)
-
-
-def test_a_text_whose_first_token_has_no_embedding_is_begun_all_the_same(model):
-    embeddings = model.get_input_embeddings()
-    with torch.no_grad():
-        embeddings.weight[1] = 0
-    ids = torch.tensor([[1, 5, 6, 7]])
-    generate = {"max_new_tokens": 3, "do_sample": False}
-    expected = model.generate(input_ids=ids, use_cache=False, **generate)
-    assert torch.equal(model.generate(input_ids=ids, **generate), expected)
-    assert torch.equal(model.generate(input_ids=ids, prefill_chunk_size=2, **generate), expected)
-
-
-def test_routers_learn_to_tell_images_apart(model):
-    """From the probabilities alone, as by the domain loss: nothing else gives them a gradient."""
-    model.train()
-    batch = inputs()
-    for layer in layers(model):
-        torch.nn.init.zeros_(layer.mole_router["default"].weight)
-    routers = [p for n, p in model.named_parameters() if "mole_router" in n]
-    optimizer = torch.optim.Adam(routers, 0.05)
-    for _ in range(30):
-        model(**batch)
-        routing = routing_of(model)
-        probs = routing.probs / routing.lengths[:, None]
-        loss = F.nll_loss(probs.log().flatten(0, 1), torch.tensor([2, 1, 2, 1]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model(**batch)
-    assert routing_of(model).counts.argmax(-1).tolist() == [[2, 1], [2, 1]]
-
-
 def test_balance_over_sequences_is_that_of_their_probabilities():
     model = models.mole(models.llava(), route_by_image=True, balance_scope="micro_batch")
     with torch.no_grad():
@@ -297,88 +120,6 @@ def test_saves_and_loads(model, tmp_path):
     assert_close(loaded(**batch).logits, expected)
 
 
-def prefill(model):
-    cache = DynamicCache(config=model.config.get_text_config())
-    with torch.no_grad():
-        model(**inputs(), past_key_values=cache, use_cache=True)
-    return cache
-
-
-def step(model, cache, tokens, rows=(0, 1)):
-    """The next token's logits, with the padding of the prefill's rows masked as there."""
-    mask = F.pad(models.llava_batch()["attention_mask"], (0, 1), value=1)[torch.as_tensor(rows)]
-    with torch.no_grad():
-        return model(
-            input_ids=tokens,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
-
-
-def test_each_cache_remembers_its_own_images(model):
-    """Two conversations in turn, and a copied cache."""
-    tokens = torch.tensor([[11], [12]])
-    first = prefill(model)
-    copied = copy.deepcopy(first)
-    expected = step(model, first, tokens)
-    with torch.no_grad():
-        flipped = inputs()["pixel_values"].flip(0)
-        model(**inputs(pixel_values=flipped))  # another conversation between the two
-    assert torch.equal(step(model, copied, tokens), expected)
-
-
-def test_selected_rows_of_a_cache_keep_their_images(model):
-    expected = step(model, prefill(model), torch.tensor([[11], [11]]))
-    cache, rows = prefill(model), torch.tensor([1, 0, 0])
-    tokens = torch.tensor([[11]] * 3)
-    cache.batch_select_indices(rows)
-    with pytest.raises(ValueError, match=r"select_images\(cache, rows\)"):
-        step(model, copy.deepcopy(cache), tokens, rows)
-    select_images(cache, rows)
-    assert_close(step(model, cache, tokens, rows), expected[rows], rtol=1e-4, atol=1e-5)
-
-
-def test_rows_that_change_places_take_their_images_along(model):
-    tokens, rows = torch.tensor([[11], [12]]), torch.tensor([1, 0])
-    expected = step(model, prefill(model), tokens)
-    cache = prefill(model)
-    cache.reorder_cache(rows)
-    select_images(cache, rows)
-    assert_close(step(model, cache, tokens[rows], rows), expected[rows], rtol=1e-4, atol=1e-5)
-
-
-def test_a_cache_that_inference_mode_filled_serves_a_step_with_gradients(model):
-    with torch.inference_mode():
-        cache = prefill(model)
-    for layer in cache.layers:  # transformers' own part of it
-        layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
-    model(input_ids=torch.tensor([[11], [12]]), past_key_values=cache).logits.sum().backward()
-
-
-def test_a_prompt_in_pieces_is_refused(model):
-    ids, pixels = models.llava_batch()["input_ids"][:1], inputs()["pixel_values"][:1]
-    with pytest.raises(ValueError, match="in one piece"):
-        model.generate(input_ids=ids, pixel_values=pixels, max_new_tokens=2, prefill_chunk_size=4)
-    padded = torch.tensor([[0, 0, 0, 1, 5, 6, 7], [1, 5, 6, 7, 8, 9, 10]])
-    with pytest.raises(ValueError, match="in one piece"):
-        model.generate(
-            input_ids=padded,
-            attention_mask=(padded != 0).long(),
-            max_new_tokens=2,
-            prefill_chunk_size=3,
-        )
-
-
-def test_an_image_in_a_later_turn_of_a_cached_conversation_is_refused(model):
-    ids, pixels = models.llava_batch()["input_ids"][:1], inputs()["pixel_values"][:1]
-    cache = DynamicCache(config=model.config.get_text_config())
-    with torch.no_grad():
-        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
-        with pytest.raises(ValueError, match="begin with an empty cache"):
-            model(input_ids=ids[:, 1:], pixel_values=pixels, past_key_values=cache)
-
-
 def test_a_video_is_an_image():
     base = models.llava()
     base.config.video_token_id = 62
@@ -392,23 +133,17 @@ def test_a_video_is_an_image():
 
 
 def test_no_ids_are_kept_between_forwards(model):
-    for one in (model, models.mole(models.llava())):
-        one(**inputs())
-        hooks = one.base_model.model._forward_pre_hooks.values()
-        (finder,) = {hook.__self__ for hook in hooks if isinstance(hook.__self__, ImageFinder)}
-        assert finder.take_ids() is None
+    model(**inputs())
+    hooks = model.base_model.model._forward_pre_hooks.values()
+    (own,) = [hook.__self__ for hook in hooks if isinstance(hook.__self__, ImageHooks)]
+    assert own._token_ids is None
 
 
-def test_a_cache_that_says_nothing_of_images_is_refused(model):
-    with model.disable_adapter(), torch.no_grad():
-        embeddings = model.get_input_embeddings()(torch.tensor([[5, 6]]))
-        cache = (
-            model.get_base_model()
-            .model.language_model(inputs_embeds=embeddings, use_cache=True)
-            .past_key_values
-        )
-    with pytest.raises(ValueError, match="begin with an empty cache"):
-        model(input_ids=torch.tensor([[7]]), past_key_values=cache)
+def test_routers_that_read_tokens_have_no_hooks_for_images():
+    model = models.mole(models.llava())
+    hooks = [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
+    assert hooks
+    assert not any(isinstance(getattr(hook, "__self__", None), ImageHooks) for hook in hooks)
 
 
 def test_embeddings_without_ids_are_refused_unless_the_adapter_is_off(model):
@@ -446,3 +181,12 @@ def test_a_second_adapter_may_route_by_token(model):
         model.set_adapter("default")
         model(**batch)
     assert (routing_of(model).counts > 0).sum(-1).max() == 1
+
+
+def test_a_copied_model_has_its_own_images(model):
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        expected = model(**inputs()).logits
+        flipped = inputs()["pixel_values"].flip(0)
+        model(**inputs(pixel_values=flipped))
+        assert torch.equal(copied(**inputs()).logits, expected)

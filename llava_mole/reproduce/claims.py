@@ -17,7 +17,10 @@ PAPER_COLUMNS: Mapping[str, tuple[str, ...]] = {
 Expectation = Literal["above", "below", "not_below", "not_above", "within"]
 # These ask for a margin.
 NEEDS_MARGIN = ("not_below", "not_above", "within")
-SELECTIONS = ("all", "headline")
+# Its name, in the folder of the rows.
+CLAIMS = "claims.yaml"
+# A selection of claims: the comparisons so marked, of whichever claims have some.
+HEADLINE = "headline"
 # Where a comparison is of a mean over domains, in a column's place.
 MEAN = "mean"
 
@@ -34,7 +37,7 @@ class Comparison:
         mean: or, once, on the mean of these: each the mean of its columns, All as its fifth.
         quantity: or in this quantity.
         beyond: two names; their difference is subtracted as well.
-        headline: whether ``--claims headline`` has it.
+        headline: whether the selection ``headline`` has it.
     """
 
     row: str | list[str]
@@ -100,17 +103,35 @@ class Claims:
     controls: dict[str, str] = dataclasses.field(default_factory=dict)
     baselines: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
-    def rows(self, selection: str = "all") -> list[str]:
+    def only(self, selection: Collection[str]) -> "Claims":
+        """Those that are named, whole, and under ``headline`` what is so marked; all of no name.
+
+        Raises:
+            ValueError: a name that no claim has.
+        """
+        if not selection:
+            return self
+        known = [HEADLINE, *self.claims]
+        for name in selection:
+            if name not in known:
+                raise ValueError(f"claims {name!r}: {nearest(name, known)}")
+        kept = {}
+        for name, claim in self.claims.items():
+            marked = [one for one in claim.comparisons if one.headline and HEADLINE in selection]
+            if compared := claim.comparisons if name in selection else marked:
+                kept[name] = dataclasses.replace(claim, comparisons=compared)
+        return dataclasses.replace(self, claims=kept)
+
+    def rows(self) -> list[str]:
         """Names of all rows that the claims compare, in order; without their controls."""
-        names = [name for claim in self.claims for name in self.rows_of(claim, selection)]
+        names = [name for claim in self.claims for name in self.rows_of(claim)]
         return list(dict.fromkeys(names))
 
-    def rows_of(self, claim: str, selection: str = "all") -> list[str]:
+    def rows_of(self, claim: str) -> list[str]:
         """The same of one claim, by its short name."""
         names = {
             row: None
             for comparison in self.claims[claim].comparisons
-            if comparison.headline or selection == "all"
             for name in (
                 *names_of(comparison.row),
                 *names_of(comparison.against),
@@ -126,19 +147,19 @@ def names_of(names: str | list[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def load(file: Path, known: Collection[str] | None = None, selection: str = "all") -> Claims:
+def load(
+    file: Path, known: Collection[str] | None = None, selection: Collection[str] = ()
+) -> Claims:
     """Reads and checks a claims file.
 
     Args:
         file: YAML.
         known: names of all rows that there are; None leaves names unchecked.
-        selection: ``all``, or ``headline`` for the comparisons so marked.
+        selection: see `Claims.only`.
 
     Raises:
         ValueError: what cannot be used; the message names file, key and remedy.
     """
-    if selection not in SELECTIONS:
-        raise ValueError(f"claims {selection!r}: give one of {', '.join(SELECTIONS)}")
     claims = config.load(Claims, file)
     if not 0 < claims.confidence < 1:
         raise ConfigError(
@@ -164,7 +185,7 @@ def load(file: Path, known: Collection[str] | None = None, selection: str = "all
         for key, name in _named(claims):
             if name not in known:
                 raise ConfigError(f"{file}: {key}: unknown row {name!r}; {nearest(name, known)}")
-    return claims if selection == "all" else _headline(claims)
+    return claims.only(selection)
 
 
 def _check(comparison: Comparison, key: str, claims: Claims) -> None:
@@ -227,12 +248,3 @@ def _named(claims: Claims) -> Iterator[tuple[str, str]]:
         yield from ((f"baselines.{name}.{domain}", row) for domain, row in rows.items())
     for name, quantity in claims.quantities.items():
         yield from ((f"quantities.{name}.printed", row) for row in quantity.printed)
-
-
-def _headline(claims: Claims) -> Claims:
-    kept = {
-        name: dataclasses.replace(claim, comparisons=[c for c in claim.comparisons if c.headline])
-        for name, claim in claims.claims.items()
-        if any(c.headline for c in claim.comparisons)
-    }
-    return dataclasses.replace(claims, claims=kept)

@@ -1,9 +1,8 @@
 """Which rows a command is about: tables, figures, claims, names."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
-from llava_mole.reproduce.claims import load
+from llava_mole.reproduce.claims import HEADLINE, Claims
 from llava_mole.reproduce.rows import PAPER_TABLES, RowFile, find
 from llava_mole.reproduce.scales import Scale
 
@@ -20,21 +19,19 @@ FIGURES = {
     ),
     "3": ("llava-mole-1-1-1",),
 }
-CLAIMS = "claims.yaml"
 
 
 def seeds_of_claims(
-    experiments: Path, scale: str, selected: Sequence[RowFile]
+    claims: Claims, scale: str, selected: Sequence[RowFile]
 ) -> dict[str, tuple[list[RowFile], list[int]]]:
     """By claim, the rows and seeds that it alone is judged by.
 
     Args:
-        experiments: the folder of the claims.
+        claims: those that are asked for.
         scale: name of the scale.
         selected: rows; claims of which one row is not among them are left out.
     """
     chosen = {item.row.name: item for item in selected}
-    claims = load(experiments / CLAIMS)
     found = {}
     for name, claim in claims.claims.items():
         rows = claims.rows_of(name)
@@ -43,61 +40,96 @@ def seeds_of_claims(
     return found
 
 
+def seeds_shown(
+    claims: Claims, scale: Scale, rows: Sequence[RowFile]
+) -> list[tuple[list[RowFile], list[int]]]:
+    """The seeds that a report shows rows with, rows of the same seeds together.
+
+    All have the scale's; a row that only claims with seeds of their own compare has those and the
+    ones that chose it as well.
+    """
+    apart = _apart(claims, scale.name)
+    seeds = {item.row.name: {*scale.seeds, *apart.get(item.row.name, ())} for item in rows}
+    return _together(rows, seeds)
+
+
 def seeds_of_rows(
-    experiments: Path, scale: Scale, selected: Sequence[RowFile], study: bool = False
+    claims: Claims,
+    scale: Scale,
+    selected: Sequence[RowFile],
+    *,
+    study: bool = False,
+    selection: Sequence[str] = (),
 ) -> list[tuple[list[RowFile], list[int]]]:
     """Which rows run with which seeds where none are asked for, rows of the same seeds together.
 
-    A row that claims with seeds of their own compare has those, and the ones that chose it, and no
-    others. The headline's rows have the scale's, and such a claim's where all of its rows are
-    selected. All others have the scale's, in the whole study ``study_seeds``.
+    Of claims that are asked for by name, rows have the seeds that these judge them by. Otherwise
+    a row that only claims with seeds of their own compare has those, and the ones that chose it.
+    All others have the scale's, in the whole study ``study_seeds`` unless the headline compares
+    them, and those of each claim with its own of which all rows are selected.
 
     Args:
-        experiments: the folder of the claims.
+        claims: all of them.
         scale: where they are run.
         selected: rows.
         study: whether they are the whole study.
+        selection: of claims, by which rows were selected too; empty where by none.
     """
-    claims = load(experiments / CLAIMS)
-    headline = set(claims.rows("headline"))
+    asked = claims.only(selection)
     names = {item.row.name for item in selected}
-    own: dict[str, set[int]] = {}
-    for name, claim in claims.claims.items():
-        if scale.name not in claim.seeds:
-            continue
-        rows = set(claims.rows_of(name))
-        for row in rows if rows <= names else rows - headline:
-            seeds = own.setdefault(row, set())
-            seeds.update(claim.seeds[scale.name], claim.development_seeds.get(scale.name, ()))
+    seeds: dict[str, set[int]] = {name: set() for name in names}
+    for name, claim in asked.claims.items():
+        rows = set(asked.rows_of(name))
+        own = {*claim.seeds.get(scale.name, scale.seeds if selection else ())}
+        for row in rows if rows <= names else ():
+            seeds[row] |= own
+    headline = set(claims.only([HEADLINE]).rows())
     others = (study and scale.study_seeds) or scale.seeds
+    apart = _apart(claims, scale.name)
+    for name, own in seeds.items():
+        if not (selection and own):
+            own.update(apart.get(name, scale.seeds if name in headline else others))
+    return _together(selected, seeds)
+
+
+def _apart(claims: Claims, scale: str) -> dict[str, set[int]]:
+    """The rows that only claims with seeds of their own compare, and all seeds these name."""
+    own: dict[str, set[int]] = {}
+    shared: set[str] = set()
+    for name, claim in claims.claims.items():
+        if scale not in claim.seeds:
+            shared.update(claims.rows_of(name))
+            continue
+        for row in claims.rows_of(name):
+            seeds = own.setdefault(row, set())
+            seeds.update(claim.seeds[scale], claim.development_seeds.get(scale, ()))
+    return {row: seeds for row, seeds in own.items() if row not in shared}
+
+
+def _together(
+    rows: Sequence[RowFile], seeds: Mapping[str, Collection[int]]
+) -> list[tuple[list[RowFile], list[int]]]:
     found: dict[tuple[int, ...], list[RowFile]] = {}
-    for item in selected:
-        name = item.row.name
-        usual = scale.seeds if name in headline else () if name in own else others
-        seeds = {*usual, *own.get(name, ())}
-        found.setdefault(tuple(sorted(seeds)), []).append(item)
-    return [(items, list(seeds)) for seeds, items in found.items()]
+    for item in rows:
+        found.setdefault(tuple(sorted(seeds[item.row.name])), []).append(item)
+    return [(items, list(own)) for own, items in found.items()]
 
 
 def select(
     rows: Sequence[RowFile],
-    experiments: Path,
     *,
     tables: Sequence[str] = (),
     figures: Sequence[str] = (),
     names: Sequence[str] = (),
-    headline: bool = False,
     everything: bool = False,
 ) -> list[RowFile]:
     """The rows that are asked for, in the order of ``rows``.
 
     Args:
         rows: all rows.
-        experiments: their folder, which has the claims too.
         tables: tables by name, with all their rows.
         figures: the paper's figures, by the rows they show.
         names: rows.
-        headline: the rows that the headline claims compare.
         everything: every row there is.
 
     Raises:
@@ -112,9 +144,6 @@ def select(
         if figure not in FIGURES:
             raise ValueError(f"--figure {figure}: there are {', '.join(FIGURES)}")
         wanted += FIGURES[figure]
-    if headline:
-        known_rows = {item.row.name for item in rows}
-        wanted += load(experiments / CLAIMS, known_rows, "headline").rows("headline")
     chosen = {id(find(rows, name)) for name in wanted}
     found = [item for item in rows if everything or item.row.table in tables or id(item) in chosen]
     if not found:

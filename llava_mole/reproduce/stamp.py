@@ -11,14 +11,13 @@ from llava_mole.reproduce.store import Store
 
 
 def stamp(
-    scale: Scale, seeds: Sequence[int], runs: Sequence[Run], store: Store, command: Sequence[str]
+    scale: Scale, runs: Sequence[Run], store: Store, command: Sequence[str]
 ) -> dict[str, Any]:
     """Scale, seeds, command, versions, and one hash over the runs that have results.
 
     Args:
         scale: of the runs.
-        seeds: that were asked for.
-        runs: that the report shows.
+        runs: that the report shows, done or not.
         store: has their results.
         command: what writes this report again.
     """
@@ -31,7 +30,7 @@ def stamp(
     together = hashlib.sha256("".join(sorted(line["hash"] for line in lines)).encode())
     return {
         "scale": scale.name,
-        "seeds": list(seeds),
+        "seeds": sorted({run.seed for run in runs}),
         "runs": f"{len(lines)} of {len(runs)}",
         "configs": together.hexdigest()[:12],
         "versions": {name: ", ".join(map(str, found)) for name, found in versions.items()},

@@ -31,9 +31,7 @@ def runs(tmp_path, monkeypatch):
     )
     write("stage1", b"projector")
     scale, rows = read_scale(experiments, "tiny"), read_rows(experiments)
-    found = resolve_runs(
-        scale, rows, select(rows, experiments, names=["llava-mix-1-1-0", OWN]), (0, 1)
-    )
+    found = resolve_runs(scale, rows, select(rows, names=["llava-mix-1-1-0", OWN]), (0, 1))
     assert [run.stage_1 is None for run in found] == [True, True, False, False]
     return found
 
@@ -140,7 +138,7 @@ def test_the_shipped_results_rest_on_the_shipped_base(monkeypatch):
     lines = Store(Path(scale.results), "tiny").lines.values()
     assert lines
     for name in ("llava-mix-1-1-1", OWN):
-        selected = select(rows, experiments, names=[name])
+        selected = select(rows, names=[name])
         run = next(one for one in resolve_runs(scale, rows, selected, (10,)) if name in one.rows)
         base = Path(scale.base_model)
         model = replace(

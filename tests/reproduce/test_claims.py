@@ -160,7 +160,7 @@ def test_c2_and_c3_by_print_do_not_hang_on_the_margin(margin):
 
 
 def test_the_headline_needs_seven_rows():
-    assert sorted(load(CLAIMS, KNOWN, "headline").rows()) == [
+    assert sorted(load(CLAIMS, KNOWN, ["headline"]).rows()) == [
         "llava-1.5-1-0-0",
         "llava-doc-0-1-0",
         "llava-med-0-0-1",
@@ -169,8 +169,17 @@ def test_the_headline_needs_seven_rows():
         "llava-mole-1-1-1",
         "llava-mole-domains-1-1-1",
     ]
-    assert load(CLAIMS).rows("headline") == load(CLAIMS, None, "headline").rows()
-    assert set(load(CLAIMS, KNOWN, "headline").claims) == {"C1", "C2", "C8", "C9", "C10"}
+    assert set(load(CLAIMS, KNOWN, ["headline"]).claims) == {"C1", "C2", "C8", "C9", "C10"}
+
+
+def test_a_claim_by_name_is_whole_also_beside_the_headline():
+    claims = load(CLAIMS)
+    assert claims.only([]) == claims
+    both = claims.only(["headline", "C8"])
+    assert set(both.claims) == {"C1", "C2", "C8", "C9", "C10"}
+    assert both.claims["C8"] == claims.claims["C8"]
+    assert len(both.claims["C1"].comparisons) == 1 < len(claims.claims["C1"].comparisons)
+    assert set(claims.only(["C4"]).claims) == {"C4"}
 
 
 def test_c11_and_c12_compare_each_rows_best_rate_on_seeds_that_did_not_choose_it():
@@ -313,8 +322,8 @@ def test_a_scale_without_the_domain_is_named():
 
 
 def test_an_unknown_selection_is_named():
-    with pytest.raises(ValueError, match="claims 'head': give one of all"):
-        load(CLAIMS, None, "head")
+    with pytest.raises(ValueError, match="claims 'head': did you mean 'headline'"):
+        load(CLAIMS, None, ["head"])
 
 
 def test_lists_are_all_pairs():

@@ -28,7 +28,7 @@ PYTHON = '#!/usr/bin/env bash\necho "python $*" >> calls.txt\n'
 def world(tmp_path, scale, names):
     experiments = write_experiments(tmp_path)
     rows, chosen = read_rows(experiments), read_scale(experiments, scale)
-    selected = select(rows, experiments, names=names)
+    selected = select(rows, names=names)
     output = tmp_path / "out put" if scale == "paper" else None
     runs = resolve_runs(chosen, rows, selected, (0,), output)
     return lambda how: write(runs, chosen, how, experiments, output), runs
@@ -93,7 +93,7 @@ def test_each_run_is_trained_and_asked(tmp_path):
 def test_what_the_scale_sets_over_every_row_is_told_to_training(tmp_path):
     experiments = write_experiments(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "paper")
-    (item,) = select(rows, experiments, names=["llava-mix-1-1-1"])
+    (item,) = select(rows, names=["llava-mix-1-1-1"])
     scale = replace(scale, overrides=["train.max_steps=7", "train.run_name=a b"])
     (run,) = resolve_runs(scale, rows, [item], (3,))
     command = shlex.split(train_command(run, scale, None))
@@ -156,7 +156,7 @@ def test_smaller_scales_get_configs_of_their_own(tmp_path):
 def test_a_longest_answer_is_told_to_eval(tmp_path):
     experiments = write_beyond(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    selected = select(rows, experiments, names=["llava-mix-six"])
+    selected = select(rows, names=["llava-mix-six"])
     (run,) = resolve_runs(scale, rows, selected, (0,))
     usual, more = score_commands(run, scale)
     assert "--max-new-tokens" not in usual

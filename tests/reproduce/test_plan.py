@@ -22,7 +22,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "configs/experiments"
 def planned(tmp_path_factory):
     """All runs of the paper's tables and the controls by their first row's name."""
     rows, scale = read_rows(EXPERIMENTS), read_scale(EXPERIMENTS, "paper")
-    selected = select(rows, EXPERIMENTS, tables=["2", "3", "4", "5", "controls"])
+    selected = select(rows, tables=["2", "3", "4", "5", "controls"])
     runs = resolve_runs(scale, rows, selected, scale.seeds, tmp_path_factory.mktemp("out"))
     store = Store(tmp_path_factory.mktemp("out") / "results.jsonl", "paper")
     with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,7 @@ def test_the_text_says_what_is_an_estimate(planned):
 def test_a_small_scale_says_what_was_not_measured(tmp_path):
     experiments = write_experiments(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    runs = resolve_runs(scale, rows, select(rows, experiments, names=["llava-mix-1-2-0"]), (0,))
+    runs = resolve_runs(scale, rows, select(rows, names=["llava-mix-1-2-0"]), (0,))
     store = Store(tmp_path / "results.jsonl", "tiny")
     (one,) = plan(runs, scale, store)
     assert (one.steps, one.seconds) == (6, None)
@@ -103,7 +103,7 @@ def world(tmp_path):
 
     def planned(name, seeds=(0,)):
         scale = read_scale(experiments, "tiny")
-        runs = resolve_runs(scale, rows, select(rows, experiments, names=[name]), seeds)
+        runs = resolve_runs(scale, rows, select(rows, names=[name]), seeds)
         return runs, plan(runs, scale, store)
 
     return experiments, scale, store, planned
@@ -164,7 +164,7 @@ def test_sets_that_are_resampled_need_not_be_here(world):
 def test_a_stage_1_that_is_made_on_the_way_is_said(tmp_path):
     experiments = write_beyond(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    chosen = select(rows, experiments, names=["llava-mix-stage1-5e-2"])
+    chosen = select(rows, names=["llava-mix-stage1-5e-2"])
     runs = resolve_runs(scale, rows, chosen, (0, 1))
     planned = plan(runs, scale, Store(tmp_path / "results.jsonl", "tiny"))
     assert text(planned, scale, 2).count("stage 1 first, once, not counted: llava-mix-stage1") == 1

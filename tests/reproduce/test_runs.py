@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from llava_mole.config import ConfigError
+from llava_mole.reproduce.claims import load
 from llava_mole.reproduce.put_on import NotAtScale, run_config
 from llava_mole.reproduce.rows import find, read_rows
 from llava_mole.reproduce.runs import resolve_runs, summary
@@ -29,7 +30,7 @@ def experiments(tmp_path):
 
 def runs_of(experiments, scale, names=(), seeds=(0,), output=None, **what):
     rows = read_rows(experiments)
-    selected = select(rows, experiments, names=list(names), **what)
+    selected = select(rows, names=list(names), **what)
     return resolve_runs(read_scale(experiments, scale), rows, selected, seeds, output)
 
 
@@ -143,7 +144,7 @@ def test_the_committed_results_are_the_shipped_rows_own():
     """A change of what a run is would leave them all out."""
     rows, scale = read_rows(EXPERIMENTS), read_scale(EXPERIMENTS, "tiny")
     store = Store(EXPERIMENTS.parents[1] / "docs/study/results.jsonl", "tiny")
-    selected = select(rows, EXPERIMENTS, headline=True)
+    selected = select(rows, names=load(EXPERIMENTS / "claims.yaml").only(["headline"]).rows())
     runs = resolve_runs(scale, rows, selected, scale.seeds)
     assert len(runs) == 56
     assert all(store.get(run) is not None for run in runs)

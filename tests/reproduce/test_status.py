@@ -18,7 +18,7 @@ from tests.reproduce.tiny_scale import write_experiments
 def world(tmp_path):
     experiments = write_experiments(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    selected = select(rows, experiments, names=["llava-mix-1-1-0"])
+    selected = select(rows, names=["llava-mix-1-1-0"])
     runs = resolve_runs(scale, rows, selected, (0, 1, 2, 3))
     return runs, scale, Store(tmp_path / "results.jsonl", "tiny")
 

@@ -19,7 +19,7 @@ def world(tmp_path_factory):
     """Rows, and the runs of two of them with two seeds."""
     experiments = write_experiments(tmp_path_factory.mktemp("store"))
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    selected = select(rows, experiments, names=["llava-mix-1-1-0", "llava-mole-1-1-0"])
+    selected = select(rows, names=["llava-mix-1-1-0", "llava-mole-1-1-0"])
     return rows, resolve_runs(scale, rows, selected, (0, 1))
 
 

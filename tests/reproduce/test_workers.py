@@ -59,7 +59,7 @@ def test_a_process_that_dies_before_it_reads_its_job_fails_that_alone(monkeypatc
 def job(tmp_path):
     experiments = write_experiments(tmp_path)
     rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    selected = select(rows, experiments, names=["llava-mix-1-1-0"])
+    selected = select(rows, names=["llava-mix-1-1-0"])
     (run,) = resolve_runs(scale, rows, selected, (0,))
     return Job(run, scale, tmp_path / "results.jsonl", keep=False)
 

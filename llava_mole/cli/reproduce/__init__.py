@@ -16,6 +16,9 @@ llava-mole reproduce --study --scale tiny --status
 llava-mole reproduce --claims headline --scale tiny --seeds 20 21 22 --output playground/more
 llava-mole reproduce --claims headline --scale tiny --output playground/study
 
+# or what single claims of configs/experiments/claims.yaml compare, with the seeds that judge them
+llava-mole reproduce --claims C14 C15 --scale tiny --output playground/frozen
+
 # single rows by the names of their files in configs/experiments/
 llava-mole reproduce --rows llava-mix-1-1-1 llava-mole-1-1-1 --scale small
 
@@ -47,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--study", action="store_true", help="every row, ours included")
     what.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows by name")
     what.add_argument(
-        "--claims", choices=["headline"], help="the rows that the headline claims compare"
+        "--claims",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the rows that claims compare: headline, or some of C1 to C17",
     )
     what.add_argument("--scale", required=True, help="paper, small or tiny")
     what.add_argument(
@@ -108,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plans, runs or reports; 1 where a run failed."""
     _check(arguments)
+    from llava_mole.reproduce.claims import CLAIMS, load
     from llava_mole.reproduce.rows import read_rows
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.scales import read_scale
@@ -121,13 +129,13 @@ def run(arguments: argparse.Namespace) -> int:
     scale = read_scale(experiments, arguments.scale)
     if arguments.prepare:
         return _prepare(experiments, scale)
+    claims = load(experiments / CLAIMS, {item.row.name for item in rows})
+    compared = claims.only(arguments.claims).rows() if arguments.claims else []
     selected = select(
         rows,
-        experiments,
         tables=[*arguments.table, *(("2", "3", "4", "5") if arguments.all else ())],
         figures=arguments.figure,
-        names=arguments.rows,
-        headline=arguments.claims == "headline",
+        names=[*arguments.rows, *compared],
         everything=arguments.study,
     )
     if arguments.conflicts:
@@ -137,7 +145,9 @@ def run(arguments: argparse.Namespace) -> int:
     left_out: dict = {}
     wanted = [(selected, seeds)]
     if not arguments.seeds:
-        wanted = seeds_of_rows(experiments, scale, selected, arguments.study)
+        wanted = seeds_of_rows(
+            claims, scale, selected, study=arguments.study, selection=arguments.claims
+        )
     found: dict = {}
     for items, own in wanted:
         for one in resolve_runs(scale, rows, items, own, output, left_out):
@@ -180,7 +190,7 @@ def run(arguments: argparse.Namespace) -> int:
         if how != "local":
             return start.by_script(arguments, left, scale, how)
         status = start.here(arguments, runs, scale, store)
-    reported = write_report(arguments, rows, selected, seeds, scale, store, output)
+    reported = write_report(arguments, rows, selected, runs, scale, store, output)
     return status or int(arguments.report and not reported)
 
 
@@ -200,11 +210,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _refuse_unjudged(arguments: argparse.Namespace, rows, scale) -> None:
     """Raises ValueError for what the report would stumble over at the end of all runs."""
+    from llava_mole.reproduce.claims import CLAIMS
     from llava_mole.reproduce.report import judged
-    from llava_mole.reproduce.select import CLAIMS
 
-    file, selection = Path(arguments.experiments) / CLAIMS, arguments.claims or "all"
-    judged(scale, [item.row for item in rows], {}, file, selection)
+    file = Path(arguments.experiments) / CLAIMS
+    judged(scale, [item.row for item in rows], {}, file, arguments.claims)
 
 
 def _prepare(experiments: Path, scale) -> int:

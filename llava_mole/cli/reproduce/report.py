@@ -1,7 +1,6 @@
 """The report of what ``llava-mole reproduce`` was asked for: what goes in, where it goes."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from llava_mole.files import refuse_unwritable
@@ -9,49 +8,57 @@ from llava_mole.files import refuse_unwritable
 EXPERIMENTS = "configs/experiments"
 
 
-def write_report(
-    arguments: argparse.Namespace, rows, selected, seeds, scale, store, output
-) -> bool:
-    """Writes the report of the selected rows; False where none of them has results."""
+def write_report(arguments: argparse.Namespace, rows, selected, runs, scale, store, output) -> bool:
+    """Writes the report of the selected rows; False where none of them has results.
+
+    Args:
+        arguments: of the command line.
+        rows: all rows.
+        selected: those that are shown.
+        runs: what the command is about, done or not.
+        scale: of the runs.
+        store: has their results.
+        output: folder that they go to; None for the scale's.
+    """
+    from llava_mole.reproduce.claims import CLAIMS, load
     from llava_mole.reproduce.report import write
     from llava_mole.reproduce.runs import resolve_runs
-    from llava_mole.reproduce.select import CLAIMS, seeds_of_claims
+    from llava_mole.reproduce.select import seeds_of_claims, seeds_shown
     from llava_mole.reproduce.stamp import stamp
     from llava_mole.reproduce.store import measured
 
-    runs = resolve_runs(scale, rows, rows, seeds, output)
-    found = measured(store, rows, runs)
+    claims_file = Path(arguments.experiments) / CLAIMS
+    claims = load(claims_file)
+    # Whoever names seeds asks for figures and verdicts by those.
+    shown, theirs = [(rows, arguments.seeds)], {}
+    if not arguments.seeds:
+        shown = seeds_shown(claims, scale, rows)
+        theirs = seeds_of_claims(claims.only(arguments.claims), scale.name, rows)
     names = {item.row.name for item in selected}
+    used = {one.hash: one for one in runs}
+    found, own = {}, {}
+    for items, seeds in shown:
+        resolved = resolve_runs(scale, rows, items, seeds, output)
+        found |= measured(store, items, resolved)
+        done = (one for one in resolved if names & set(one.rows) and store.get(one))
+        used |= {one.hash: one for one in done}
+    for claim, (items, seeds) in theirs.items():
+        judging = resolve_runs(scale, rows, items, seeds, output)
+        own[claim] = measured(store, items, judging)
+        used |= {one.hash: one for one in judging if store.get(one)}
     if not names & set(found):
         print(f"no results in {store.path} yet: nothing to report")
         return False
     folder = folder_of(arguments, scale)
     refuse_unwritable(folder / "report.md", "the report")
-    experiments = Path(arguments.experiments)
-    # Whoever names seeds asks for verdicts by those; headline claims have none of their own.
-    given = arguments.seeds or arguments.claims
-    theirs = {} if given else seeds_of_claims(experiments, scale.name, rows)
-    more = {
-        claim: resolve_runs(scale, rows, items, only, output)
-        for claim, (items, only) in theirs.items()
-    }
-    own = {claim: measured(store, theirs[claim][0], judged) for claim, judged in more.items()}
-    shown = {one.hash: one for one in runs if names & set(one.rows)}
-    judging = {one.hash: one for judged in more.values() for one in judged}
     report = write(
         scale,
         [item.row for item in selected],
         found,
-        experiments / CLAIMS,
+        claims_file,
         folder,
-        stamp(
-            scale,
-            seeds,
-            [*(judging | shown).values()],
-            store,
-            _command(arguments, scale, seeds),
-        ),
-        arguments.claims or "all",
+        stamp(scale, [*used.values()], store, _command(arguments, scale)),
+        arguments.claims,
         _cosines(arguments, scale),
         own,
     )
@@ -70,24 +77,26 @@ def _cosines(arguments: argparse.Namespace, scale) -> list:
 
 def folder_of(arguments: argparse.Namespace, scale) -> Path:
     """Where the report goes: a part's never into the place of the whole study's, or headline's."""
+    from llava_mole.reproduce.claims import HEADLINE
+
     if arguments.output:
         return Path(arguments.output) / "report"
     part = arguments.table or arguments.figure or arguments.rows or arguments.all or arguments.seeds
-    if scale.report and not part and not (arguments.study and arguments.claims):
-        return Path(scale.report) / (arguments.claims or "")
+    whole = [arguments.study, arguments.claims] in ([True, []], [False, [HEADLINE]])
+    if scale.report and whole and not part:
+        return Path(scale.report).joinpath(*arguments.claims)
     return Path(scale.output) / "report"
 
 
-def _command(arguments: argparse.Namespace, scale, seeds: Sequence[int]) -> list[str]:
+def _command(arguments: argparse.Namespace, scale) -> list[str]:
     """The command that writes the same report again, however its runs were started."""
     words = ["llava-mole", "reproduce"]
-    for name in ("table", "figure", "rows"):
+    for name in ("table", "figure", "rows", "claims"):
         values = getattr(arguments, name)
         words += [f"--{name}", *values] if values else []
     words += [f"--{name}" for name in ("all", "study") if getattr(arguments, name)]
-    words += ["--claims", arguments.claims] if arguments.claims else []
     words += ["--scale", scale.name]
-    words += ["--seeds", *map(str, seeds)] if seeds != scale.seeds else []
+    words += ["--seeds", *map(str, arguments.seeds)] if arguments.seeds else []
     if arguments.experiments != EXPERIMENTS:
         words += ["--experiments", arguments.experiments]
     words += ["--output", arguments.output] if arguments.output else []

@@ -6,7 +6,7 @@ from typing import Any
 
 from llava_mole.config import ConfigError
 from llava_mole.files import replace_bytes, replace_json, replace_text
-from llava_mole.reproduce.claims import Claims, load
+from llava_mole.reproduce.claims import HEADLINE, Claims, load
 from llava_mole.reproduce.cosines import Cosines
 from llava_mole.reproduce.judge import Judgement, judge
 from llava_mole.reproduce.report.content import Figure, Report
@@ -43,7 +43,7 @@ def write(
     claims_file: Path,
     folder: Path,
     stamp: Mapping[str, Any],
-    selection: str = "all",
+    selection: Sequence[str] = (),
     cosines: Sequence[Cosines] = (),
     own: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> Path:
@@ -56,7 +56,7 @@ def write(
         claims_file: the claims; the rows that they may name are in the folders beside it.
         folder: what was there of an earlier report is replaced.
         stamp: what it was made of: config hashes, seeds, versions, command.
-        selection: ``all`` claims, or ``headline``.
+        selection: of claims, see `Claims.only`.
         cosines: of the domains' gradients, which losses are held against; none leaves that out.
         own: by claim, what was measured with its own seeds, for those that have some.
 
@@ -70,7 +70,7 @@ def write(
     claims, judgements = judged(scale, every, measured, claims_file, selection, own)
     results = Results(scale, rows, every, measured, claims, judgements)
     points = points_of(results, cosines) if cosines else []
-    notes = [_HEADLINE] if selection == "headline" else []
+    notes = [_HEADLINE] if HEADLINE in selection else []
     report = _report(results, stamp, notes, points, own or {})
     for part in report.parts:
         if isinstance(part, Figure):
@@ -92,7 +92,7 @@ def judged(
     rows: Sequence[Row],
     measured: Mapping[str, Measured],
     claims_file: Path,
-    selection: str = "all",
+    selection: Sequence[str] = (),
     own: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> tuple[Claims, list[Judgement]]:
     """The claims of a file, and what is made of them; without results, whether they can be judged.
@@ -102,7 +102,7 @@ def judged(
         rows: all that claims may name.
         measured: by row's name.
         claims_file: the claims.
-        selection: ``all`` claims, or ``headline``.
+        selection: see `write`.
         own: see `write`.
 
     Raises:

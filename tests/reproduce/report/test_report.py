@@ -125,7 +125,7 @@ def test_costs_and_stamp(tiny):
 
 def test_the_headline_alone(tmp_path, claims_file):
     scale = SimpleNamespace(name="tiny", columns=TINY, label=LABEL)
-    write(scale, paper_rows(), tiny_results(), claims_file, tmp_path, STAMP, selection="headline")
+    write(scale, paper_rows(), tiny_results(), claims_file, tmp_path, STAMP, selection=["headline"])
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     claims = {claim["name"]: claim for claim in found["claims"]}
     assert set(claims) == {"C1", "C2", "C8", "C9", "C10"}
@@ -183,7 +183,13 @@ def test_the_same_results_give_the_same_files(tmp_path, claims_file):
     found = []
     for name in ("a", "b"):
         write(
-            scale, paper_rows(), results, claims_file, tmp_path / name, STAMP, selection="headline"
+            scale,
+            paper_rows(),
+            results,
+            claims_file,
+            tmp_path / name,
+            STAMP,
+            selection=["headline"],
         )
         files = sorted((tmp_path / name).rglob("*.*"))
         found.append([(path.name, path.read_bytes()) for path in files])

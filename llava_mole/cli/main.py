@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 the command's own negative answer (such as bad records found),
-        2 an error in what the user gave, 130 interrupted.
+        2 an error in what the user gave, 130 interrupted, 141 its output's reader has gone.
     """
     parser = argparse.ArgumentParser(
         prog="llava-mole",
@@ -33,10 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # About names that transformers and peft deprecate in each other: nothing a user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")
     try:
-        return modules[arguments.command].run(arguments)
+        status = modules[arguments.command].run(arguments)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What the output goes to, such as head, has read enough. Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         if os.environ.get("LLAVA_MOLE_TRACEBACK"):
             raise

@@ -71,7 +71,8 @@ class AnswerFolder:
         """
         file = self.folder / "settings.json"
         settings = json.loads(json.dumps(settings))
-        if file.exists():
+        # Of an evaluation that stopped before its first answer nothing hangs on its settings.
+        if file.exists() and any(place.exists() for place in (self.final, *self._journals())):
             try:
                 before = json.loads(file.read_text(encoding="utf-8"))
                 keys = sorted(before.keys() | settings.keys())
@@ -79,8 +80,9 @@ class AnswerFolder:
                 raise ValueError(f"{file}: not readable ({error}); delete {self.folder}") from None
             if changed := [key for key in keys if before.get(key) != settings.get(key)]:
                 raise ValueError(
-                    f"{self.folder} holds answers given with another {', '.join(changed)}; delete "
-                    "that folder to ask afresh, or give another --output"
+                    f"{self.folder} holds answers given under other settings "
+                    f"({', '.join(changed)}); delete that folder to ask afresh, or give another "
+                    "--output"
                 )
         replace_json(file, settings)
 

@@ -87,9 +87,15 @@ def _from_checkpoint(config: ModelConfig, device: str, quantization_config: Any)
 def _on_meta(config: ModelConfig) -> LlavaForConditionalGeneration:
     """Shapes only; without a tokenizer at hand ``<image>`` and ``<pad>`` follow the vocabulary."""
     text = _text_config(config)
-    image_id = text.vocab_size
-    text.vocab_size = _padded(text.vocab_size + 2)
-    llava = _llava_config(config, text, image_id, pad_token_id=image_id + 1)
+    image_id, pad_id, tokens = text.vocab_size, text.vocab_size + 1, text.vocab_size + 2
+    source = config.tokenizer or config.language_model
+    if source and Path(source).is_dir():
+        tokenizer = build_tokenizer(config)
+        image_id, pad_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), tokenizer.pad_token_id
+        tokens = len(tokenizer)
+    if tokens > text.vocab_size:
+        text.vocab_size = _padded(tokens)
+    llava = _llava_config(config, text, image_id, pad_token_id=pad_id)
     with torch.device("meta"):
         return LlavaForConditionalGeneration(llava).to(_dtype(config))
 

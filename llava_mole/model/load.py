@@ -65,9 +65,15 @@ def load_run(
     adapter = (run_dir / ADAPTER_CONFIG).is_file()
     projector = (run_dir / PROJECTOR_FILE).is_file()
     if config_file is not None and not (adapter or projector):
+        checkpoints = sorted(place.name for place in run_dir.glob("checkpoint-*"))
+        remedy = (
+            f"give one of its checkpoints ({', '.join(checkpoints)})"
+            if checkpoints
+            else "start its training again, which goes on where it stopped"
+        )
         raise ValueError(
             f"{run_dir}: has {RUN_CONFIG} but neither {ADAPTER_WEIGHTS} with {ADAPTER_CONFIG} nor "
-            f"{PROJECTOR_FILE}; the run has not finished, so give one of its checkpoint-N folders."
+            f"{PROJECTOR_FILE}; the run has not finished: {remedy}."
         )
     if projector or (adapter and _saves_projector(run_dir)):
         # Stage 1's file may be gone by now; what the run ended with is loaded below.

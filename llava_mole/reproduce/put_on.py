@@ -115,6 +115,9 @@ def _scaled(item: RowFile, scale: Scale) -> dict[str, Any]:
         if key in train:
             rate = train[key] / PAPER_RATE * (usual[key] or usual["learning_rate"])
             train[key] = float(f"{rate:.6g}")
+    if train.get("freeze_mm_mlp_adapter"):
+        # The base's own rate for the projector would have nothing to apply to.
+        train["mm_projector_lr"] = None
     train["num_train_epochs"] *= scale.epochs
     return delta
 

@@ -16,6 +16,7 @@ from llava_mole.reproduce.types import Measured, Score
 # Bytes of a line.
 LARGEST = 2000
 _KEYS = ("hash", "scale", "rows", "seed", "config", "scores")
+_OBJECTS = ("config", "scores", "by_task", "seconds", "routing", "stage_1", "versions")
 
 
 class Store:
@@ -40,7 +41,8 @@ class Store:
         """The results of ``run``, if they are there.
 
         Raises:
-            ValueError: a line of its hash that was measured with another config.
+            ValueError: a line of its hash that was measured with another config, or has a score
+                that is none of its columns.
         """
         line = self.lines.get(run.hash)
         if line is not None and line["config"] != as_json(summary(run)):
@@ -48,6 +50,12 @@ class Store:
                 f"{self.path}: the line of {run.name} bears its hash and another config "
                 f"({line['config']}, now {summary(run)}); remove the line to run it anew"
             )
+        for column in line["scores"] if line is not None else ():
+            if column not in run.columns:
+                raise ValueError(
+                    f"{self.path}: the line of {run.name} has a score of {column!r}, and its run "
+                    f"has {', '.join(run.columns)}; remove the line to run it anew"
+                )
         return line
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -114,15 +122,9 @@ class Store:
         self.lines = {}
         if not self.path.is_file():
             return
-        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, text in enumerate(self.path.read_bytes().splitlines(), start=1):
             place = f"{self.path}:{number}"
-            try:
-                line = json.loads(text)
-                missing = [key for key in _KEYS if key not in line]
-            except (ValueError, TypeError):
-                raise ValueError(f"{place}: not a line of results; remove it") from None
-            if missing:
-                raise ValueError(f"{place}: no {missing[0]!r}, so no line of results; remove it")
+            line = _line(text, place)
             if line["scale"] != self.scale:
                 raise ValueError(
                     f"{place}: results of scale {line['scale']!r} in a file of scale "
@@ -130,8 +132,6 @@ class Store:
                 )
             if line["hash"] in self.lines:
                 raise ValueError(f"{place}: run {line['hash'][:8]} stands here twice; remove one")
-            _check_scores(line["scores"], place)
-            _check_figures(line, place)
             try:
                 refuse_another_base(line, self.lines.values())
             except ValueError as error:
@@ -139,11 +139,31 @@ class Store:
             self.lines[line["hash"]] = line
 
 
-def _check_scores(scores: Any, place: str) -> None:
+def _line(text: bytes, place: str) -> dict[str, Any]:
+    """One line of the file; raises ValueError for what no run can have written."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict):
+        raise ValueError(f"{place}: not a line of results; remove it")
+    if missing := [key for key in _KEYS if key not in line]:
+        raise ValueError(f"{place}: no {missing[0]!r}, so no line of results; remove it")
+    for key in _OBJECTS:
+        value = line.get(key)
+        if not isinstance(value, dict) and (value is not None or key in _KEYS):
+            raise ValueError(f"{place}: {key} is {value!r}, no object; remove the line")
+    _check_scores(line["scores"], place)
+    _check_figures(line, place)
+    return line
+
+
+def _check_scores(scores: Mapping[str, Any], place: str) -> None:
     """Raises ValueError for scores that no run can have."""
-    for column, score in scores.items() if isinstance(scores, dict) else [("scores", scores)]:
+    for column, score in scores.items():
         try:
             plausible = score["low"] - 1e-6 <= score["value"] <= score["high"] + 1e-6
+            plausible = plausible and isinstance(score["questions"], int)
         except (KeyError, TypeError):
             plausible = False
         if not plausible:
@@ -152,14 +172,16 @@ def _check_scores(scores: Any, place: str) -> None:
 
 def _check_figures(line: Mapping[str, Any], place: str) -> None:
     """Raises ValueError for other figures that no run can have."""
-    rows, seed = line["rows"], line["seed"]
+    key, rows, seed = line["hash"], line["rows"], line["seed"]
+    if not isinstance(key, str):
+        raise ValueError(f"{place}: hash is {key!r}, no hash; remove the line")
     if not isinstance(rows, list) or not rows or not all(isinstance(name, str) for name in rows):
         raise ValueError(f"{place}: rows is {rows!r}, no list of rows' names; remove the line")
     if type(seed) is not int or seed < 0:
         raise ValueError(f"{place}: seed is {seed!r}, no seed; remove the line")
-    for key in ("seconds", "routing", "stage_1"):
-        if not isinstance(line.get(key) or {}, dict):
-            raise ValueError(f"{place}: {key} is {line[key]!r}, no object; remove the line")
+    load = (line.get("routing") or {}).get("load") or {}
+    if not isinstance(load, dict) or not all(isinstance(one, list) for one in load.values()):
+        raise ValueError(f"{place}: routing.load is {load!r}, no experts' load; remove the line")
     for key, figure in _extras(line).items():
         if isinstance(figure, bool) or not isinstance(figure, int | float):
             raise ValueError(f"{place}: {key} is {figure!r}, no number; remove the line")

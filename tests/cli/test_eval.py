@@ -148,7 +148,7 @@ def test_answers_of_another_model_are_not_taken_for_this_ones(folder, tmp_path, 
     weights = load_file(run_dir / ADAPTER)
     save_file({key: value + 1 for key, value in weights.items()}, run_dir / ADAPTER)
     assert run(*words, run_dir) == 2
-    assert "another weights" in capsys.readouterr().err
+    assert "other settings (weights)" in capsys.readouterr().err
     assert (tmp_path / "out/mine/answers.jsonl").read_bytes() == answers
 
 

@@ -220,13 +220,22 @@ def test_other_settings_or_questions_are_refused_and_nothing_is_lost(questions, 
     folder = tmp_path / "a"
     ask(questions, says, folder, {"weights": "1"}, batch_size=4)
     before = final(folder)
-    with pytest.raises(ValueError, match=r"another weights; delete that folder"):
+    with pytest.raises(ValueError, match=r"other settings \(weights\); delete that folder"):
         ask(questions, says, folder, {"weights": "2"}, batch_size=4)
     # Another batch size is none: a smaller one may be what fits the memory.
     ask(questions, says, folder, {"weights": "1"}, batch_size=5)
     with pytest.raises(ValueError, match=r"answers\.jsonl:\d+: no answer to one of these"):
         ask(questions[1:], says, folder, {"weights": "1"}, batch_size=4)
     assert final(folder) == before
+
+
+def test_an_evaluation_that_stopped_before_any_answer_leaves_its_settings_free(questions, tmp_path):
+    folder = tmp_path / "a"
+    AnswerFolder(folder, questions).hold_to({"weights": {}})
+    found = ask(questions, says, folder, {"weights": "1"}, batch_size=4)
+    assert len(found) == len(questions)
+    with pytest.raises(ValueError, match=r"other settings \(weights\)"):
+        AnswerFolder(folder, questions).hold_to({"weights": {}})
 
 
 def test_a_broken_line_in_the_middle_is_named(questions, tmp_path):
@@ -322,5 +331,6 @@ def test_a_cut_final_file_beside_a_journal_loses_neither(questions, whole, tmp_p
 def test_settings_that_are_no_object_are_named(questions, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "settings.json").write_text("[]")
+    (tmp_path / "a" / "answers.rank0.partial.jsonl").touch()
     with pytest.raises(ValueError, match=r"settings\.json: not readable"):
         ask(questions, says, tmp_path / "a", {}, batch_size=4)

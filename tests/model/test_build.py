@@ -222,6 +222,22 @@ def test_config_errors(fields, match):
         ModelConfig(**fields)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_meta_has_the_tokens_that_a_tokenizer_at_hand_really_adds(parts, tmp_path, there):
+    """Two, or none where ``<image>`` and ``<pad>`` are there already."""
+    config, *_ = parts
+    if there:
+        text = tiny.tiny_text_config(vocab_size=261)
+        LlamaForCausalLM(text).save_pretrained(tmp_path / "lm")
+        tiny.tiny_tokenizer().save_pretrained(tmp_path / "lm")
+    loaded, shapes = build_model(config), build_model(config, device="meta")
+    assert {k: v.shape for k, v in shapes.state_dict().items()} == {
+        k: v.shape for k, v in loaded.state_dict().items()
+    }
+    for key in ("image_token_id", "pad_token_id"):
+        assert getattr(shapes.config, key) == getattr(loaded.config, key)
+
+
 def test_a_tower_without_class_token_needs_the_full_strategy():
     config = ModelConfig(language_config=VICUNA, vision_tower="ViT-B-16-SigLIP")
     with pytest.raises(ValueError, match="vision_feature_select_strategy: full"):

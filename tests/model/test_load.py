@@ -88,7 +88,12 @@ def test_checkpoint_folder_uses_the_runs_config(finetuned):
     again, processor = load_run(checkpoint)
     assert torch.equal(logits(again), logits(model))
     assert processor.image_token_id == tiny.IMAGE_TOKEN_ID
-    with pytest.raises(ValueError, match=r"has not finished.*checkpoint-N"):
+    with pytest.raises(
+        ValueError, match=r"has not finished: give one of its checkpoints \(checkpoint-7\)"
+    ):
+        load_run(run_dir)
+    shutil.rmtree(checkpoint)
+    with pytest.raises(ValueError, match="has not finished: start its training again"):
         load_run(run_dir)
 
 

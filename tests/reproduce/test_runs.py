@@ -248,6 +248,19 @@ def test_rates_follow_the_scales_own_as_ranks_do(experiments):
     assert rates("router", "tiny") == (3e-3, 6e-3)
 
 
+@pytest.mark.parametrize("name", ["paper", "small", "tiny"])
+def test_every_shipped_row_fits_every_shipped_scale_or_is_left_out_with_a_reason(name):
+    rows, scale = read_rows(EXPERIMENTS), read_scale(EXPERIMENTS, name)
+    left_out = {}
+    found = resolve_runs(scale, rows, rows, scale.seeds[:1], left_out=left_out)
+    frozen = [run for run in found if "llava-mix-frozen" in run.rows]
+    assert frozen[0].config.train.freeze_mm_mlp_adapter
+    assert frozen[0].config.train.mm_projector_lr is None
+    trained = {item.row.name for item in rows if item.row.kind == "trained"}
+    assert {row for run in found for row in run.rows} >= trained - set(left_out)
+    assert not set(left_out) & {item.row.name for item in rows if item.row.table in "2345"}
+
+
 def test_an_unknown_scale_is_said(experiments):
     with pytest.raises(ConfigError, match=r"--scale tny: .*did you mean 'tiny'"):
         read_scale(experiments, "tny")

@@ -138,13 +138,15 @@ def test_a_hash_with_another_config_is_refused(world, tmp_path):
         (lambda text: text[:-40], r"results\.jsonl:1: not a line of results"),
         (lambda text: text.replace('"scores"', '"points"'), r"results\.jsonl:1: no 'scores'"),
         (lambda text: "7\n", r"results\.jsonl:1: not a line of results"),
+        (lambda text: text + "\udcff\n", r"results\.jsonl:2: not a line of results"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_this_scales_results_is_refused(world, tmp_path, change, message):
     _, runs = world
     store = Store(tmp_path / "results.jsonl", "tiny")
     store.add(line(runs[0]))
-    store.path.write_text(change(store.path.read_text()))
+    changed = change(store.path.read_text())
+    store.path.write_text(changed, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=message):
         Store(store.path, "tiny")
 
@@ -176,6 +178,12 @@ def test_runs_and_scales_cross_process_borders(world):
         ("seconds", 7, "seconds is 7, no object"),
         ("seconds", {"train": "long"}, "seconds is 'long', no number"),
         ("routing", [1], "routing is \\[1\\], no object"),
+        ("routing", {"load": 3}, "routing.load is 3, no experts' load"),
+        ("routing", {"load": {"general": 3}}, "routing.load is .*, no experts' load"),
+        ("config", 5, "config is 5, no object"),
+        ("config", None, "config is None, no object"),
+        ("by_task", 7, "by_task is 7, no object"),
+        ("hash", ["a"], "hash is \\['a'\\], no hash"),
     ],
 )
 def test_a_figure_that_no_run_can_have_names_the_line(world, tmp_path, key, value, message):
@@ -185,6 +193,15 @@ def test_a_figure_that_no_run_can_have_names_the_line(world, tmp_path, key, valu
     store.path.write_text(json.dumps({**json.loads(store.path.read_text()), key: value}) + "\n")
     with pytest.raises(ValueError, match=rf"results\.jsonl:1: {message}; remove the line"):
         Store(store.path, "tiny")
+
+
+def test_a_score_of_an_unknown_column_is_named(world, tmp_path):
+    _, runs = world
+    store = Store(tmp_path / "results.jsonl", "tiny")
+    store.add(line(runs[0]))
+    store.path.write_text(store.path.read_text().replace('"general":{', '"genera1":{'))
+    with pytest.raises(ValueError, match="has a score of 'genera1', and its run has biomedicine, "):
+        Store(store.path, "tiny").get(runs[0])
 
 
 @pytest.mark.parametrize("value", ["high", float("nan"), 588.3, None])

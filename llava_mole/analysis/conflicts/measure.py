@@ -196,8 +196,10 @@ def _measurable(config: RunConfig, settings: Settings, notes: list[str]) -> RunC
         )
         if adapter.rank_pattern or adapter.alpha_pattern:
             notes.append("adapter.rank_pattern and alpha_pattern name FFNs and are left out.")
-        # A pattern of FFNs fits no linear, and a LoRA has no router to teach.
-        adapter = dataclasses.replace(adapter, type="lora", rank_pattern={}, alpha_pattern={})
+        # A pattern of FFNs fits no linear, and a LoRA has no router, to teach or to read images.
+        adapter = dataclasses.replace(
+            adapter, type="lora", rank_pattern={}, alpha_pattern={}, route_by_image=False
+        )
         train = dataclasses.replace(config.train, router_domain_coef=0.0)
         return dataclasses.replace(config, adapter=adapter, train=train)
     return config

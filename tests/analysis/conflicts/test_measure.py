@@ -150,6 +150,7 @@ def test_mixed_precision_is_trainings(tmp_path):
 def test_plain_lora_stands_for_a_mole_with_patterns_and_a_loss_of_its_routers(tmp_path):
     config = run_config(tmp_path, router_domain_coef=0.1)
     config.adapter.rank_pattern = {"layers.0.mlp": 2}
+    config.adapter.route_by_image = True
     notes: list[str] = []
     found = _measurable(config, Settings(), notes)
     assert (found.adapter.type, found.adapter.r, found.adapter.rank_pattern) == ("lora", 4, {})

@@ -28,6 +28,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 Config = TypeVar("Config")
+# In a message; experiments have more rows than anybody reads.
+_MOST_NAMES = 40
 
 
 class ConfigError(ValueError):
@@ -116,9 +118,12 @@ def _override(values: dict, places: dict[str, str], overrides: Sequence[str]) ->
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The remedy for an unknown name: ``did you mean 'lora_r'?``, or all that there are."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+    """The remedy for an unknown name: ``did you mean 'lora_r'?``, or what there is."""
+    names = list(known)
+    if near := difflib.get_close_matches(name, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"there are {', '.join(names[:_MOST_NAMES]) or 'none'}{more}"
 
 
 def _instantiate(cls, values, places, origin):

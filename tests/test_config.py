@@ -99,3 +99,11 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG")
     with pytest.raises(config.ConfigError, match=r"x\.png: not a text file"):
         config.load(Run, tmp_path / "x.png")
+
+
+def test_an_unknown_name_is_told_its_nearest_or_what_there_is_but_no_endless_list():
+    assert config.nearest("lora-r", ["lora_r", "x"]) == "did you mean 'lora_r'?"
+    assert config.nearest("q", ["a", "b"]) == "there are a, b"
+    assert config.nearest("q", []) == "there are none"
+    many = config.nearest("q", [f"row-{number:03}" for number in range(120)])
+    assert many.endswith("row-039 and 80 more")

@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
@@ -39,15 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # What the output goes to, such as head, has read enough. Python would flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return 141
         if os.environ.get("LLAVA_MOLE_TRACEBACK"):
             raise
         print(f"llava-mole {arguments.command}: error: {error}", file=sys.stderr)
         return 2
+
+
+def _reader_has_gone() -> bool:
+    """Whether what the output goes to, such as ``head``, has read enough; other pipes break too."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = bool(poll.poll(0))  # errors are told unasked
+    if gone:
+        # Python would flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 if __name__ == "__main__":

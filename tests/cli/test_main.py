@@ -5,6 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from llava_mole.cli.main import main
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch, capfd):
+    def run(arguments):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("llava_mole.cli.reproduce.run", run)
+    assert main(["reproduce", "--scale", "tiny", "--study"]) == 2
+    assert "Broken pipe" in capfd.readouterr().err
+
 
 def test_a_reader_that_has_read_enough_is_no_error():
     words = "reproduce --table 4 --scale paper --status"

@@ -1,6 +1,7 @@
 """Which seeds ``llava-mole reproduce`` runs rows with, and judges claims by."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,25 @@ CLAIM = """\
 """
 
 
-def test_what_a_claim_with_its_own_seeds_compares_is_run_with_those_alone(tmp_path, capsys):
+@pytest.fixture
+def experiments(tmp_path):
+    """The shipped ones with a further claim, which has seeds of its own."""
     experiments = write_experiments(tmp_path)
     claims = experiments / "claims.yaml"
     claims.write_text(claims.read_text() + CLAIM)
+    return experiments
+
+
+def measure(experiments, seeds, score):
+    """Writes results of the claim's rows: a run's score, by what a function says of it."""
+    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
+    store = Store(Path(scale.output) / "results.jsonl", "tiny")
+    for run in resolve_runs(scale, rows, select(rows, names=NAMES), seeds):
+        store.add(line(run, score(run)))
+
+
+def test_what_a_claim_with_its_own_seeds_compares_is_run_with_those_alone(experiments, capsys):
+    claims = experiments / "claims.yaml"
     words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments), "--status"]
     both = ["--rows", "llava-mole-gate-prob", "llava-mole-balance-none", "llava-mole-k8"]
     assert main([*words, *both]) == 0
@@ -54,15 +70,12 @@ def test_what_a_claim_with_its_own_seeds_compares_is_run_with_those_alone(tmp_pa
     assert "6 waiting" in capsys.readouterr().out
 
 
-def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):
-    experiments = write_experiments(tmp_path)
-    claims = experiments / "claims.yaml"
-    claims.write_text(claims.read_text() + CLAIM)
-    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    store = Store(tmp_path / "out/results.jsonl", "tiny")
-    for run in resolve_runs(scale, rows, select(rows, names=NAMES), (0, 1, 8, 9)):
-        high = ("llava-mole-gate-prob" in run.rows) == (run.seed > 5)
-        store.add(line(run, (60.0 if high else 50.0) + run.seed / 10 * high))
+def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(experiments, tmp_path, capsys):
+    def score(run):
+        high = (NAMES[0] in run.rows) == (run.seed > 5)
+        return (60.0 if high else 50.0) + run.seed / 10 * high
+
+    measure(experiments, (0, 1, 8, 9), score)
     words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments), "--report"]
     assert main([*words, "--rows", *NAMES]) == 0
     report = json.loads((tmp_path / "out/report/report.json").read_text())
@@ -76,14 +89,10 @@ def test_a_claims_own_seeds_are_all_that_its_verdict_rests_on(tmp_path, capsys):
     assert report["stamp"]["seeds"] == [0, 1, 8, 9]
 
 
-def test_rows_that_only_their_claims_seeds_have_run_are_reported_by_those(tmp_path, capsys):
-    experiments = write_experiments(tmp_path)
-    claims = experiments / "claims.yaml"
-    claims.write_text(claims.read_text() + CLAIM)
-    rows, scale = read_rows(experiments), read_scale(experiments, "tiny")
-    store = Store(tmp_path / "out/results.jsonl", "tiny")
-    for run in resolve_runs(scale, rows, select(rows, names=NAMES), (8, 9)):
-        store.add(line(run, 40.0 + run.seed))
+def test_rows_that_only_their_claims_seeds_have_run_are_reported_by_those(
+    experiments, tmp_path, capsys
+):
+    measure(experiments, (8, 9), lambda run: 40.0 + run.seed)
     words = ["reproduce", "--scale", "tiny", "--experiments", str(experiments)]
     for chosen in (["--rows", *NAMES], ["--table", "ablations"], ["--claims", "C99"]):
         assert main([*words, *chosen, "--report"]) == 0

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="the rows that claims compare: headline, or some of C1 to C17",
+        help="the rows that claims compare: headline, or claims by name, such as C14",
     )
     what.add_argument("--scale", required=True, help="paper, small or tiny")
     what.add_argument(
@@ -140,10 +140,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.conflicts:
         return _conflicts(selected, scale)
-    seeds = list(dict.fromkeys(arguments.seeds or scale.seeds))
     output = Path(arguments.output) if arguments.output else None
     left_out: dict = {}
-    wanted = [(selected, seeds)]
+    wanted = [(selected, arguments.seeds)]
     if not arguments.seeds:
         wanted = seeds_of_rows(
             claims, scale, selected, study=arguments.study, selection=arguments.claims
@@ -190,12 +189,13 @@ def run(arguments: argparse.Namespace) -> int:
         if how != "local":
             return start.by_script(arguments, left, scale, how)
         status = start.here(arguments, runs, scale, store)
-    reported = write_report(arguments, rows, selected, runs, scale, store, output)
+    reported = write_report(arguments, claims, rows, selected, runs, scale, store, output)
     return status or int(arguments.report and not reported)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raises ValueError where options don't go together."""
+    """Raises ValueError where options don't go together; leaves out seeds that are named again."""
+    arguments.seeds = arguments.seeds and list(dict.fromkeys(arguments.seeds))
     if arguments.processes is not None and arguments.processes < 1:
         raise ValueError(f"--processes is {arguments.processes}; it must be >= 1")
     if arguments.submit and arguments.launch != "slurm":

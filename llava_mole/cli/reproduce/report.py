@@ -8,11 +8,14 @@ from llava_mole.files import refuse_unwritable
 EXPERIMENTS = "configs/experiments"
 
 
-def write_report(arguments: argparse.Namespace, rows, selected, runs, scale, store, output) -> bool:
+def write_report(
+    arguments: argparse.Namespace, claims, rows, selected, runs, scale, store, output
+) -> bool:
     """Writes the report of the selected rows; False where none of them has results.
 
     Args:
         arguments: of the command line.
+        claims: all of them.
         rows: all rows.
         selected: those that are shown.
         runs: what the command is about, done or not.
@@ -20,15 +23,13 @@ def write_report(arguments: argparse.Namespace, rows, selected, runs, scale, sto
         store: has their results.
         output: folder that they go to; None for the scale's.
     """
-    from llava_mole.reproduce.claims import CLAIMS, load
+    from llava_mole.reproduce.claims import CLAIMS
     from llava_mole.reproduce.report import write
     from llava_mole.reproduce.runs import resolve_runs
     from llava_mole.reproduce.select import seeds_of_claims, seeds_shown
     from llava_mole.reproduce.stamp import stamp
     from llava_mole.reproduce.store import measured
 
-    claims_file = Path(arguments.experiments) / CLAIMS
-    claims = load(claims_file)
     # Whoever names seeds asks for figures and verdicts by those.
     shown, theirs = [(rows, arguments.seeds)], {}
     if not arguments.seeds:
@@ -55,7 +56,7 @@ def write_report(arguments: argparse.Namespace, rows, selected, runs, scale, sto
         scale,
         [item.row for item in selected],
         found,
-        claims_file,
+        Path(arguments.experiments) / CLAIMS,
         folder,
         stamp(scale, [*used.values()], store, _command(arguments, scale)),
         arguments.claims,
